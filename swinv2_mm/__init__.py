@@ -1,0 +1,12 @@
+"""Swin Transformer V2 for OpenMMLab: the public names.
+
+>>> import torch
+>>> from swinv2_mm import SwinTransformerV2
+>>> features = SwinTransformerV2(arch='tiny', window_size=16)(torch.rand(1, 3, 200, 300))
+>>> [tuple(f.shape) for f in features]
+[(1, 96, 50, 75), (1, 192, 25, 38), (1, 384, 13, 19), (1, 768, 7, 10)]
+"""
+from .models import ARCHS, SwinTransformerV2, SwinTransformerV2Video
+
+__version__ = '0.1.0'
+__all__ = ['ARCHS', 'SwinTransformerV2', 'SwinTransformerV2Video', '__version__']

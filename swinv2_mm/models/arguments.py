@@ -1,0 +1,54 @@
+"""Checks of constructor arguments: plain values in, tuples out, one sentence for each broken rule."""
+import math
+from collections.abc import Sequence
+from numbers import Integral
+
+from .windows import Size
+
+
+def integer(name: str, value, low: int, high: float = math.inf) -> int:
+    """`value` as an int in [low, high], else ValueError."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= value <= high:
+        span = f'at least {low}' if high == math.inf else f'from {low} to {high}'
+        raise ValueError(f'{name} must be an integer {span}, got {value!r}.')
+    return int(value)
+
+
+def sides(name: str, value, ndim: int, low: int) -> Size:
+    """An int, or a tuple of `ndim` ints -> `ndim` ints, each at least `low`."""
+    if not isinstance(value, tuple):
+        return (integer(name, value, low),) * ndim
+    if len(value) != ndim:
+        letters = {2: '(h, w)', 3: '(t, h, w)'}[ndim]
+        raise ValueError(f'{name} as a tuple must be the {ndim} sides {letters}, got {value!r}; '
+                         'a list gives one entry per stage.')
+    return tuple(integer(f'each side of {name}', side, low) for side in value)
+
+
+def per_stage(name: str, value, stages: int, ndim: int, low: int) -> list[Size]:
+    """An int, a tuple of sides, or a list of either with one entry per stage -> sides per stage."""
+    if not isinstance(value, list):
+        return [sides(name, value, ndim, low)] * stages
+    if len(value) != stages:
+        raise ValueError(f'{name} as a list must have one entry for each of the {stages} stages, '
+                         f'got {len(value)}: {value!r}; a tuple gives the sides of one window.')
+    return [sides(f'{name}[{i}]', entry, ndim, low) for i, entry in enumerate(value)]
+
+
+def indices(name: str, value: Sequence[int], stages: int) -> tuple[int, ...]:
+    """A rising sequence of stage numbers, at least one."""
+    entries = tuple(value) if isinstance(value, Sequence) else (value,)
+    entries = tuple(integer(f'each of {name}', i, 0, stages - 1) for i in entries)
+    if not entries or sorted(set(entries)) != list(entries):
+        raise ValueError(f'{name} must name one or more of the {stages} stages, each once and in '
+                         f'rising order, got {value!r}.')
+    return entries
+
+
+def switches(name: str, value: bool | Sequence[bool], stages: int) -> list[bool]:
+    """A bool, or a sequence of one bool per stage -> one bool per stage."""
+    entries = list(value) if isinstance(value, Sequence) else [value] * stages
+    if len(entries) != stages or not all(isinstance(entry, bool) for entry in entries):
+        raise ValueError(f'{name} must be one bool, or one for each of the {stages} stages, '
+                         f'got {value!r}.')
+    return entries
