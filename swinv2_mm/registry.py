@@ -4,7 +4,11 @@ mmengine imports `{scope}.registry` when it meets a type such as 'swinv2_mm.Swin
 then the locations below. So our types resolve in any config, under any default scope, without
 `custom_imports`.
 """
-from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine import registry as mmengine
 from mmengine.registry import Registry
 
-MODELS = Registry('model', parent=MMENGINE_MODELS, scope='swinv2_mm', locations=['swinv2_mm.models'])
+MODELS = Registry(
+    'model', parent=mmengine.MODELS, scope='swinv2_mm', locations=['swinv2_mm.models'])
+WEIGHT_INITIALIZERS = Registry(
+    'weight initializer', parent=mmengine.WEIGHT_INITIALIZERS, scope='swinv2_mm',
+    locations=['swinv2_mm.checkpoints'])

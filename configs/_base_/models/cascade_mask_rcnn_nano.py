@@ -1,0 +1,103 @@
+"""Cascade Mask R-CNN small enough to train on two CPU cores: nano SwinV2, 64 channels, light heads.
+
+GroupNorm in neck and heads, since it is trained from scratch in small batches.
+"""
+model = dict(
+    type='CascadeRCNN',
+    data_preprocessor=dict(
+        type='DetDataPreprocessor',
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_mask=True,
+        pad_size_divisor=32),
+    backbone=dict(
+        type='swinv2_mm.SwinTransformerV2', arch='nano', window_size=8, drop_path_rate=0.0),
+    neck=dict(
+        type='FPN', in_channels=[32, 64, 128, 256], out_channels=64, num_outs=5,
+        norm_cfg=dict(type='GN', num_groups=16)),
+    rpn_head=dict(
+        type='RPNHead',
+        in_channels=64,
+        feat_channels=64,
+        anchor_generator=dict(
+            type='AnchorGenerator', scales=[5], ratios=[0.5, 1.0, 2.0],
+            strides=[4, 8, 16, 32, 64]),
+        bbox_coder=dict(
+            type='DeltaXYWHBBoxCoder', target_means=[0.0] * 4, target_stds=[1.0] * 4),
+        loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
+        loss_bbox=dict(type='SmoothL1Loss', beta=1 / 9, loss_weight=1.0)),
+    roi_head=dict(
+        type='CascadeRoIHead',
+        num_stages=3,
+        stage_loss_weights=[1, 0.5, 0.25],
+        bbox_roi_extractor=dict(
+            type='SingleRoIExtractor',
+            roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=1),
+            out_channels=64,
+            featmap_strides=[4, 8, 16, 32]),
+        bbox_head=[
+            dict(
+                type='Shared2FCBBoxHead',
+                in_channels=64,
+                fc_out_channels=256,
+                roi_feat_size=7,
+                num_classes=80,
+                reg_class_agnostic=True,
+                bbox_coder=dict(
+                    type='DeltaXYWHBBoxCoder', target_means=[0.0] * 4, target_stds=stds),
+                loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
+                loss_bbox=dict(type='SmoothL1Loss', beta=1.0, loss_weight=1.0))
+            for stds in ([0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1],
+                         [0.033, 0.033, 0.067, 0.067])
+        ],
+        mask_roi_extractor=dict(
+            type='SingleRoIExtractor',
+            roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=1),
+            out_channels=64,
+            featmap_strides=[4, 8, 16, 32]),
+        mask_head=[
+            dict(
+                type='FCNMaskHead',
+                num_convs=2,
+                in_channels=64,
+                conv_out_channels=64,
+                num_classes=80,
+                norm_cfg=dict(type='GN', num_groups=16),
+                loss_mask=dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0))
+            for _ in range(3)
+        ]),
+    train_cfg=dict(
+        rpn=dict(
+            assigner=dict(
+                type='MaxIoUAssigner', pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.3,
+                match_low_quality=True, ignore_iof_thr=-1),
+            sampler=dict(
+                type='RandomSampler', num=128, pos_fraction=0.5, neg_pos_ub=-1,
+                add_gt_as_proposals=False),
+            allowed_border=-1,
+            pos_weight=-1,
+            debug=False),
+        rpn_proposal=dict(
+            nms_pre=400, max_per_img=200, nms=dict(type='nms', iou_threshold=0.7),
+            min_bbox_size=0),
+        rcnn=[
+            dict(
+                assigner=dict(
+                    type='MaxIoUAssigner', pos_iou_thr=iou, neg_iou_thr=iou, min_pos_iou=iou,
+                    match_low_quality=False, ignore_iof_thr=-1),
+                sampler=dict(
+                    type='RandomSampler', num=48, pos_fraction=0.25, neg_pos_ub=-1,
+                    add_gt_as_proposals=True),
+                mask_size=28,
+                pos_weight=-1,
+                debug=False)
+            for iou in (0.5, 0.6, 0.7)
+        ]),
+    test_cfg=dict(
+        rpn=dict(
+            nms_pre=400, max_per_img=200, nms=dict(type='nms', iou_threshold=0.7),
+            min_bbox_size=0),
+        rcnn=dict(
+            score_thr=0.05, nms=dict(type='nms', iou_threshold=0.5), max_per_img=100,
+            mask_thr_binary=0.5)))

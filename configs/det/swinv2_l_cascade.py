@@ -1,0 +1,24 @@
+"""SwinV2-L Cascade Mask R-CNN, COCO, window 16, 3x, batch 16 (8 GPUs x 2).
+
+From the paper (A1): short side 480-800, long side 1333, window 16, AdamW, learning rate 1e-4,
+weight decay 0.05, batch 16, 3x. From the official Swin V1 recipe, where the paper is silent: heads,
+crops, warm-up, steps and drop path (that recipe has no L: its B is followed). That recipe ran in float16: add --amp.
+Reference: none published with this head (with HTC++ at 1536: box 58.8, mask 51.1).
+Not trained here.
+    tools/dist_train.sh configs/det/swinv2_l_cascade.py 8 --amp
+"""
+_base_ = [
+    '../_base_/models/cascade_mask_rcnn.py', '../_base_/datasets/coco_instance.py',
+    '../_base_/schedules/adamw_3x.py', '../_base_/det_runtime.py'
+]
+model = dict(
+    backbone=dict(
+        arch='large',
+        window_size=16,
+        pretrained_window_sizes=[12, 12, 12, 6],
+        drop_path_rate=0.3,
+        init_cfg=dict(
+            type='swinv2_mm.PretrainedSwinV2',
+            checkpoint='https://github.com/SwinTransformer/storage/releases/download/v2.0.0/'
+            'swinv2_large_patch4_window12_192_22k.pth')),
+    neck=dict(in_channels=[192, 384, 768, 1536]))

@@ -1,0 +1,143 @@
+"""Train, test and draw a small model on rendered data: python tools/demo.py [TASK].
+
+The same commands that a user types do the work; this runs them, shows one line of progress and
+gathers the results under work_dirs/demo/TASK. Stopped half way, it goes on from the last
+checkpoint the next time.
+"""
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import launch
+import matplotlib
+import numpy as np
+
+matplotlib.use('Agg')  # no screen needed
+from matplotlib import pyplot as plt  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Task(NamedTuple):
+    """One demo: its config, the arguments that make its data, and the metrics it is judged by."""
+
+    config: str
+    data: tuple[str, ...]
+    metrics: dict[str, str]  # name in the log -> name for people
+
+
+TASKS = {
+    'det': Task('configs/demo/det_nano.py', ('tools/dataset/make_shapes.py',),
+                {'coco/bbox_mAP_50': 'box AP50', 'coco/bbox_mAP': 'box AP',
+                 'coco/segm_mAP_50': 'mask AP50', 'coco/segm_mAP': 'mask AP'}),
+}
+PROGRESS = re.compile(r'(?:Iter|Epoch)\((train|val|test)\).*?\[ *(\d+)/ *(\d+)\]')
+DETAILS = re.compile(r'(eta: [\d:days, ]+|\bloss: [\d.]+|bbox_mAP_50: [\d.]+)')
+
+
+def run(command: list[str], log: Path) -> None:
+    """Run a Python command from the repository's root: one line of progress, the rest to `log`."""
+    started, shown, width = time.time(), 0.0, 0
+    with log.open('a') as file:
+        child = subprocess.Popen([sys.executable, *command], cwd=ROOT, text=True, bufsize=1,
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for line in child.stdout:
+            file.write(line)
+            match = PROGRESS.search(line)
+            often = 0 if sys.stdout.isatty() else 20
+            if match and time.time() - shown >= often:
+                text = f'  {match[1]} {match[2]}/{match[3]}  ' + '  '.join(
+                    part.strip() for part in DETAILS.findall(line))
+                width = max(width, len(text))
+                print(text.ljust(width), end='\r' if sys.stdout.isatty() else '\n', flush=True)
+                shown = time.time()
+    if child.wait():
+        last = log.read_text().strip().splitlines()[-1]
+        raise launch.UserError(f'{" ".join(command[:2])} failed, the whole output is in {log}; '
+                               f'it ends with: {last}')
+    print(f'  done in {(time.time() - started) / 60:.1f} min'.ljust(width), flush=True)
+
+
+def scalars(work_dir: Path) -> list[dict]:
+    """The logged values of all runs in a work dir, in the order of their steps."""
+    files = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    rows = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    return sorted((row for row in rows if 'step' in row), key=lambda row: row['step'])
+
+
+def draw_curves(work_dir: Path, task: Task) -> Path:
+    """Loss and metrics against the training step, as a PNG."""
+    rows = scalars(work_dir)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.5), layout='constrained')
+    loss = [(row['step'], row['loss']) for row in rows if 'loss' in row]
+    left.plot(*zip(*loss), linewidth=1)
+    left.set(xlabel='iteration', ylabel='training loss', yscale='log')
+    for key, name in task.metrics.items():
+        points = [(row['step'], row[key]) for row in rows if key in row]
+        right.plot(*zip(*points), marker='o', label=name)
+    right.set(xlabel='iteration', ylim=(0, 1))
+    right.legend()
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    figure.savefig(work_dir / 'curves.png', dpi=120)
+    return work_dir / 'curves.png'
+
+
+def draw_sheet(pictures: Path, sheet: Path, columns: int = 3, rows: int = 4) -> Path:
+    """The first pictures on one sheet."""
+    images = [cv2.imread(str(path)) for path in sorted(pictures.iterdir())[:columns * rows]]
+    images += [np.full_like(images[0], 255)] * (-len(images) % columns)
+    size = images[0].shape[1::-1]
+    images = [cv2.copyMakeBorder(cv2.resize(image, size), 4, 4, 4, 4, cv2.BORDER_CONSTANT,
+                                 value=(255, 255, 255)) for image in images]
+    lines = [cv2.hconcat(images[i:i + columns]) for i in range(0, len(images), columns)]
+    cv2.imwrite(str(sheet), cv2.vconcat(lines))
+    return sheet
+
+
+def test_metrics(work_dir: Path) -> dict[str, float]:
+    """What the newest test run measured."""
+    newest = max(work_dir.glob('*/[0-9]*_[0-9]*.json'))
+    return json.loads(newest.read_text().splitlines()[-1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('task', nargs='?', default='det', choices=TASKS)
+    name = parser.parse_args().task
+    task = TASKS[name]
+    os.chdir(ROOT)
+    work_dir = Path('work_dirs/demo') / name
+    work_dir.mkdir(parents=True, exist_ok=True)
+    log = work_dir / 'output.txt'
+    print('1/4 data: rendering, about 15 s', flush=True)
+    run(list(task.data), log)
+    print(f'2/4 training {task.config}, about 12 minutes on 2 cores (delete {work_dir} to train '
+          'anew)', flush=True)
+    run(['tools/train.py', task.config, '--work-dir', str(work_dir), '--seed', '0', '--resume'],
+        log)
+    print('3/4 testing and drawing, about 1 minute', flush=True)
+    checkpoint = (work_dir / 'last_checkpoint').read_text().strip()
+    pictures = work_dir / 'pictures'
+    run(['tools/test.py', task.config, checkpoint, '--work-dir', str(work_dir),
+         '--show-dir', str(pictures.resolve())], log)
+    print('4/4 results', flush=True)
+    values = test_metrics(work_dir)
+    for key, label in task.metrics.items():
+        print(f'  {label:<12} {values[key]:.3f}')
+    sheet = draw_sheet(pictures, work_dir / 'pictures.png')
+    for what, path in {'pictures': f'{pictures}/ and {sheet} (left: ground truth, right: '
+                       'prediction)', 'curves': draw_curves(work_dir, task),
+                       'checkpoint': checkpoint, 'log': log}.items():
+        print(f'  {what:<12} {path}')
+
+
+if __name__ == '__main__':
+    launch.run(main)

@@ -1,0 +1,150 @@
+"""What tools/train.py and tools/test.py share: reading a config, checking it, ending in a sentence.
+
+Import it before torch: it sets an environment default that is read when torch starts.
+"""
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+# Idle OpenMP threads must not spin. On two cores shared with one other busy process, spinning made
+# a training step of the demo 4 times slower, and small operations 100 times.
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+
+from mmengine.config import Config, DictAction  # noqa: E402
+
+
+class UserError(ValueError):
+    """A mistake in what the user gave; its message is all that needs to be shown."""
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """The arguments that training and testing share."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints '
+                        '(default: work_dirs/NAME_OF_THE_CONFIG)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
+                        metavar='KEY=VALUE', help='override settings of the config, for example '
+                        'train_dataloader.batch_size=4 model.backbone.window_size="[16,16,16,8]"')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    # torchrun's predecessor passes this one.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """The config with the shared arguments applied."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if not Path(args.config).is_file():
+        raise UserError(f'There is no config at {args.config!r}: give the path of a config file, '
+                        'such as configs/det/swinv2_t_cascade.py.')
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    cfg.merge_from_dict(args.cfg_options)
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(
+        Path('work_dirs') / Path(args.config).stem)
+    return cfg
+
+
+def check_file(path: str, what: str, hint: str) -> None:
+    """Raise UserError unless `path` is a file or a URL, which is the reader's to check."""
+    if '://' not in path and not Path(path).is_file():
+        raise UserError(f'There is no {what} at {path!r}: {hint}.')
+
+
+def check_data(cfg: Config, *splits: str) -> None:
+    """Check COCO annotations against the classes of the data set and the heads of the model.
+
+    mmdet numbers labels by the order of the categories in the file, whatever the order of
+    `classes`: a class list in another order would train, and name every result wrongly.
+    """
+    if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) != '0':
+        return  # once is enough
+    for split in splits:
+        loader = cfg.get(f'{split}_dataloader')
+        for dataset in _datasets((loader or {}).get('dataset')):
+            if str(dataset.get('type')).rpartition('.')[2] == 'CocoDataset':
+                _check_coco(dataset, f'{split}_dataloader', cfg.model)
+
+
+def _datasets(dataset) -> Iterator[dict]:
+    """The data sets inside wrappers such as RepeatDataset and ConcatDataset."""
+    if dataset is None:
+        return
+    inner = dataset.get('datasets') or ([dataset.dataset] if 'dataset' in dataset else [])
+    if not inner:
+        yield dataset
+    for part in inner:
+        yield from _datasets(part)
+
+
+def _check_coco(dataset: dict, where: str, model: dict) -> None:
+    path = os.path.join(dataset.get('data_root') or '', dataset['ann_file'])
+    check_file(path, 'annotation file', f'put the data there, or set data_root and ann_file of '
+               f'{where}.dataset')
+    try:
+        content = json.loads(Path(path).read_bytes())
+        names = [category['name'] for category in content['categories']]
+        _ = content['images'], content['annotations']
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f'{path} is not COCO json: it must be an object with the lists images, annotations '
+            f'and categories ({type(error).__name__}: {error}); convert the annotations to COCO '
+            'format first.') from error
+    classes = (dataset.get('metainfo') or {}).get('classes') or _coco_classes()
+    if isinstance(classes, str):
+        raise UserError(f'metainfo.classes of {where}.dataset must be a tuple of names, got the '
+                        f'string {classes!r}: write ({classes!r},).')
+    expected = tuple(name for name in names if name in classes)
+    if tuple(classes) != expected:
+        raise UserError(
+            f'metainfo.classes of {where}.dataset must be categories of {path} in the order of '
+            f'that file, got {_short(classes)} where the file has {_short(names)}: set '
+            f'classes={_short(expected or tuple(names))}.')
+    for place, count in _class_counts(model, 'model'):
+        if count != len(classes):
+            raise UserError(f'{place}.num_classes must be the number of classes of the data, '
+                            f'{len(classes)}, got {count}: set it in the config.')
+
+
+def _coco_classes() -> tuple[str, ...]:
+    from mmdet.datasets import CocoDataset
+    return CocoDataset.METAINFO['classes']
+
+
+def _short(names) -> str:
+    names = tuple(names)
+    return str(names) if len(names) <= 12 else f'{str(names[:12])[:-1]}, ... {len(names)} in all)'
+
+
+def _class_counts(node, place: str) -> Iterator[tuple[str, int]]:
+    """Every num_classes under a model's config; a region proposal head has its own sense of it."""
+    if isinstance(node, dict):
+        if 'num_classes' in node:
+            yield place, node['num_classes']
+        children = [(f'{place}.{key}', value) for key, value in node.items() if key != 'rpn_head']
+    else:
+        children = [(f'{place}[{i}]', value) for i, value in enumerate(node)]
+    for name, child in children:
+        if isinstance(child, dict | list):
+            yield from _class_counts(child, name)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call main(); on an error end with a non-zero status and one sentence as the last line."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit('Interrupted.')
+    except Exception as error:
+        if not isinstance(error, UserError):
+            traceback.print_exc()
+        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        name = '' if isinstance(error, UserError) else f'{type(error).__name__}: '
+        # A data loader's worker puts its own traceback into the message; the reason comes last.
+        sys.exit(f'Error: {name}{lines[-1] if lines else "no message; see above"}')

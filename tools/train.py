@@ -1,0 +1,54 @@
+"""Train a model: python tools/train.py CONFIG [options]. mmengine's Runner does the work."""
+import launch
+from mmengine.config import Config
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+
+def parse_args():
+    parser = launch.parser('Train a model.')
+    parser.add_argument('--resume', nargs='?', const='auto', metavar='PATH',
+                        help='go on from the newest checkpoint of the work dir, or from PATH')
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument('--auto-scale-lr', action='store_true',
+                        help='scale the learning rate from auto_scale_lr.base_batch_size of the '
+                        'config to the batch size in use')
+    parser.add_argument('--no-validate', action='store_true', help='skip validation')
+    parser.add_argument('--seed', type=int, help='seed of all random numbers')
+    parser.add_argument('--deterministic', action='store_true',
+                        help='deterministic algorithms where there are any; slower')
+    return parser.parse_args()
+
+
+def apply(args, cfg: Config) -> None:
+    """Write the arguments of training into the config."""
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if cfg.get('load_from'):
+        launch.check_file(cfg.load_from, 'checkpoint', 'give the path of a .pth file')
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise launch.UserError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) '
+                                   'in the config, which has none: add it.')
+        cfg.auto_scale_lr.enable = True
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.seed is not None or args.deterministic:
+        cfg.randomness = dict(seed=args.seed, deterministic=args.deterministic)
+
+
+def main():
+    args = parse_args()
+    cfg = launch.load_config(args)
+    apply(args, cfg)
+    launch.check_data(cfg, 'train', 'val')
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.train()
+
+
+if __name__ == '__main__':
+    launch.run(main)
