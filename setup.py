@@ -1,0 +1,57 @@
+"""Packaging of swinv2_mm; exact versions are in requirements.lock, tools in pyproject.toml."""
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+
+
+def read_version():
+    """The version as written in swinv2_mm/__init__.py, read as text: importing it needs torch."""
+    text = (HERE / 'swinv2_mm' / '__init__.py').read_text(encoding='utf-8')
+    found = re.search(r"""^__version__ = ['"]([^'"]+)['"]""", text, re.MULTILINE)
+    if found is None:
+        raise ValueError("swinv2_mm/__init__.py must hold a line __version__ = '...', and has "
+                         'none: add it.')
+    return found.group(1)
+
+
+def read_readme():
+    """The README as the long description; a source tree without one still installs."""
+    readme = HERE / 'README.md'
+    return readme.read_text(encoding='utf-8') if readme.is_file() else ''
+
+
+# An existing OpenMMLab environment has either the upstream packages or the OneDL ones, built
+# against its own torch; the two lines share import names and overwrite each other's files. So the
+# package itself asks for torch alone, at any version, and leaves mmengine and mmcv as they are.
+# Only the extras, meant for a fresh environment, name distributions: the OneDL line, as the
+# upstream one stops at mmcv 2.1 and torch 2.1. onedl-mmcv is built against the torch in place:
+#   pip install torch torchvision ninja psutil 'setuptools<81' wheel
+#   pip install --no-build-isolation -e '.[det]'
+BASE = ['onedl-mmengine>=0.10.12,<0.11', 'onedl-mmcv>=2.3.6,<2.4']
+EXTRAS = {
+    'det': BASE + ['onedl-mmdetection>=3.5.1,<3.6'],
+    # mmdetection comes along for the losses and assigners of the mask-classification decoders
+    'seg': BASE + ['onedl-mmsegmentation>=1.4.2,<1.5', 'onedl-mmdetection>=3.5.1,<3.6'],
+    'cls': BASE + ['onedl-mmpretrain>=1.3.6,<1.4', 'torchvision'],
+    'video': BASE + ['mmaction2>=1.2.0,<1.3', 'torchvision'],
+    'test': ['pytest>=8', 'pytest-timeout', 'hypothesis', 'ruff', 'timm', 'safetensors',
+             'torchvision'],
+}
+EXTRAS['all'] = sorted({name for names in EXTRAS.values() for name in names})
+
+setup(
+    name='swinv2_mm',
+    version=read_version(),
+    description='Swin Transformer V2 for OpenMMLab: images and video, one implementation',
+    long_description=read_readme(),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    packages=find_packages(include=['swinv2_mm', 'swinv2_mm.*']),
+    python_requires='>=3.10',
+    install_requires=['torch'],
+    extras_require=EXTRAS,
+    zip_safe=False,
+)
