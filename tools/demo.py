@@ -20,7 +20,7 @@ import matplotlib
 import numpy as np
 
 matplotlib.use('Agg')  # no screen needed
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -66,10 +66,14 @@ def run(command: list[str], log: Path) -> None:
 
 
 def scalars(work_dir: Path) -> list[dict]:
-    """The logged values of all runs in a work dir, in the order of their steps."""
-    files = sorted(work_dir.glob('*/vis_data/scalars.json'))
-    rows = [json.loads(line) for file in files for line in file.read_text().splitlines()]
-    return sorted((row for row in rows if 'step' in row), key=lambda row: row['step'])
+    """The logged values of all runs in a work dir, in the order of their iterations."""
+    rows, step = [], 0
+    for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        for row in map(json.loads, file.read_text().splitlines()):
+            # mmengine counts the step of metrics in epochs, which are none in a run by iterations.
+            step = row['step'] if 'loss' in row else step
+            rows.append(row | dict(step=step))
+    return sorted(rows, key=lambda row: row['step'])
 
 
 def draw_curves(work_dir: Path, task: Task) -> Path:
@@ -81,7 +85,7 @@ def draw_curves(work_dir: Path, task: Task) -> Path:
     left.set(xlabel='iteration', ylabel='training loss', yscale='log')
     for key, name in task.metrics.items():
         points = [(row['step'], row[key]) for row in rows if key in row]
-        right.plot(*zip(*points), marker='o', label=name)
+        right.plot(*zip(*points) if points else ((), ()), marker='o', label=name)
     right.set(xlabel='iteration', ylim=(0, 1))
     right.legend()
     for axes in (left, right):
@@ -131,7 +135,8 @@ def main():
     print('4/4 results', flush=True)
     values = test_metrics(work_dir)
     for key, label in task.metrics.items():
-        print(f'  {label:<12} {values[key]:.3f}')
+        # A model that finds nothing at all is not measured.
+        print(f'  {label:<12} {values.get(key, 0.0):.3f}')
     sheet = draw_sheet(pictures, work_dir / 'pictures.png')
     for what, path in {'pictures': f'{pictures}/ and {sheet} (left: ground truth, right: '
                        'prediction)', 'curves': draw_curves(work_dir, task),

@@ -5,6 +5,7 @@ Import it before torch: it sets an environment default that is read when torch s
 import argparse
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -14,11 +15,24 @@ from pathlib import Path
 # a training step of the demo 4 times slower, and small operations 100 times.
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
 
-from mmengine.config import Config, DictAction  # noqa: E402
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
 
 
 class UserError(ValueError):
     """A mistake in what the user gave; its message is all that needs to be shown."""
+
+
+class Options(DictAction):
+    """mmengine's KEY=VALUE arguments, with a sentence for one that is not."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        for value in values:
+            if '=' not in value:
+                parser.error(f'{option_string} takes KEY=VALUE, got {value!r}: put = between the '
+                             'name of a setting and its value, without spaces.')
+        super().__call__(parser, namespace, values, option_string)
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -27,7 +41,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument('config', help='path of the config')
     parser.add_argument('--work-dir', help='folder for logs and checkpoints '
                         '(default: work_dirs/NAME_OF_THE_CONFIG)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={},
+    parser.add_argument('--cfg-options', nargs='+', action=Options, default={},
                         metavar='KEY=VALUE', help='override settings of the config, for example '
                         'train_dataloader.batch_size=4 model.backbone.window_size="[16,16,16,8]"')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
@@ -47,7 +61,19 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.merge_from_dict(args.cfg_options)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(
         Path('work_dirs') / Path(args.config).stem)
+    if cfg.launcher == 'pytorch' and get_device() == 'cpu':
+        _distribute_on_cpu(cfg)
     return cfg
+
+
+def _distribute_on_cpu(cfg: Config) -> None:
+    """Do here what mmengine does for GPUs only: start the process group, tell DDP its device."""
+    backend = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('backend')
+    if backend != 'gloo':
+        raise UserError(f'Processes on a machine without a GPU must talk by gloo, got {backend!r}: '
+                        'add --cfg-options env_cfg.dist_cfg.backend=gloo.')
+    torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None)
 
 
 def check_file(path: str, what: str, hint: str) -> None:
@@ -86,15 +112,7 @@ def _check_coco(dataset: dict, where: str, model: dict) -> None:
     path = os.path.join(dataset.get('data_root') or '', dataset['ann_file'])
     check_file(path, 'annotation file', f'put the data there, or set data_root and ann_file of '
                f'{where}.dataset')
-    try:
-        content = json.loads(Path(path).read_bytes())
-        names = [category['name'] for category in content['categories']]
-        _ = content['images'], content['annotations']
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f'{path} is not COCO json: it must be an object with the lists images, annotations '
-            f'and categories ({type(error).__name__}: {error}); convert the annotations to COCO '
-            'format first.') from error
+    names = _category_names(path)
     classes = (dataset.get('metainfo') or {}).get('classes') or _coco_classes()
     if isinstance(classes, str):
         raise UserError(f'metainfo.classes of {where}.dataset must be a tuple of names, got the '
@@ -109,6 +127,31 @@ def _check_coco(dataset: dict, where: str, model: dict) -> None:
         if count != len(classes):
             raise UserError(f'{place}.num_classes must be the number of classes of the data, '
                             f'{len(classes)}, got {count}: set it in the config.')
+
+
+def _category_names(path: str) -> list[str]:
+    try:
+        content = json.loads(Path(path).read_bytes())
+        came = _fault(content)
+    except ValueError as error:
+        came = f'text that is not json ({error})'
+    if came:
+        raise UserError(f'{path} is not COCO json: it must be an object with the lists images, '
+                        f'annotations and categories, got {came}: convert the annotations to COCO '
+                        'format first.')
+    return [category['name'] for category in content['categories']]
+
+
+def _fault(content) -> str:
+    """What keeps parsed json from being COCO's, in words; empty where nothing does."""
+    if not isinstance(content, dict):
+        return f'a {type(content).__name__}'
+    lacking = [key for key in ('images', 'annotations', 'categories')
+               if not isinstance(content.get(key), list)]
+    if lacking:
+        return f'an object without {" and ".join(lacking)}'
+    named = all(isinstance(c, dict) and 'name' in c for c in content['categories'])
+    return '' if named else 'a category without a name'
 
 
 def _coco_classes() -> tuple[str, ...]:
@@ -140,11 +183,23 @@ def run(main: Callable[[], None]) -> None:
         main()
     except KeyboardInterrupt:
         sys.exit('Interrupted.')
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must end in a sentence
         if not isinstance(error, UserError):
             traceback.print_exc()
-        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        name = '' if isinstance(error, UserError) else f'{type(error).__name__}: '
-        # A data loader's worker puts its own traceback into the message; the reason comes last.
-        sys.exit(f'Error: {name}{lines[-1] if lines else "no message; see above"}')
+        sys.exit(f'Error: {_sentence(error)}')
+
+
+def _sentence(error: Exception) -> str:
+    """What an error says, in one line."""
+    # str() of a KeyError puts quotes around its message.
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    # A data loader's worker puts its own traceback into the message; the reason comes last.
+    last = lines[-1] if lines else 'no message; see above'
+    if isinstance(error, UserError):
+        return last
+    if image := re.search(r'failed to load image: (.+)', last):  # said by mmcv
+        return (f'failed to load image {image[1]}: it cannot be decoded, so replace the file or '
+                'take it out of the annotations.')
+    name = f'{type(error).__name__}: '
+    return name + last.removeprefix(name)

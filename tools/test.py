@@ -32,17 +32,31 @@ def apply(args, cfg: Config) -> None:
                                    f'default_scope {scope!r}: leave it out.')
         cfg.default_hooks.visualization = DRAW[scope](args.show_dir)
     if args.tta:
-        for key in ('tta_model', 'tta_pipeline'):
-            if key not in cfg:
-                raise launch.UserError(f'--tta needs {key} in the config, which has none: add it.')
-        cfg.model = dict(**cfg.tta_model, module=cfg.model)
-        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+        _augment(cfg, scope)
     if args.out:
         if not args.out.endswith(('.pkl', '.pickle')):
             raise launch.UserError(f'--out must end in .pkl or .pickle, got {args.out!r}.')
-        evaluators = cfg.test_evaluator
         dump = dict(type=DUMP.get(scope, 'DumpResults'), out_file_path=args.out)
-        cfg.test_evaluator = [*(evaluators if isinstance(evaluators, list) else [evaluators]), dump]
+        cfg.test_evaluator = [*_as_list(cfg.test_evaluator), dump]
+
+
+def _augment(cfg: Config, scope: str) -> None:
+    for key in ('tta_model', 'tta_pipeline'):
+        if key not in cfg:
+            raise launch.UserError(f'--tta needs {key} in the config, which has none: add it.')
+    if scope == 'mmdet' and cfg.model.get('roi_head', {}).get('mask_head'):
+        # mmdet refuses to merge masks, so a Mask R-CNN is tested as the detector inside it.
+        print('--tta merges boxes only: masks are left out.', flush=True)
+        cfg.model.roi_head.update(mask_head=None, mask_roi_extractor=None)
+        for evaluator in _as_list(cfg.test_evaluator):
+            if evaluator['type'].endswith('CocoMetric'):
+                evaluator['metric'] = 'bbox'
+    cfg.model = dict(**cfg.tta_model, module=cfg.model)
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+
+
+def _as_list(settings) -> list:
+    return settings if isinstance(settings, list) else [settings]
 
 
 def main():

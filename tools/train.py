@@ -1,6 +1,7 @@
 """Train a model: python tools/train.py CONFIG [options]. mmengine's Runner does the work."""
 import launch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -28,6 +29,9 @@ def apply(args, cfg: Config) -> None:
     if cfg.get('load_from'):
         launch.check_file(cfg.load_from, 'checkpoint', 'give the path of a .pth file')
     if args.amp:
+        if get_device() in ('cpu', 'mps'):
+            raise launch.UserError('--amp needs a GPU that mmengine can run it on, and torch sees '
+                                   f'none here (device {get_device()}): leave it out.')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:

@@ -11,5 +11,5 @@ for head in _base_.model.roi_head.bbox_head + _base_.model.roi_head.mask_head:
     head.num_classes = 6
 train_dataloader = dict(batch_size=4)
 default_hooks = dict(
-    checkpoint=dict(by_epoch=False, interval=400), logger=dict(interval=20))
+    checkpoint=dict(by_epoch=False, interval=275), logger=dict(interval=20))
 log_processor = dict(by_epoch=False)

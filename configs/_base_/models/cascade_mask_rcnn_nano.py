@@ -38,12 +38,16 @@ model = dict(
             featmap_strides=[4, 8, 16, 32]),
         bbox_head=[
             dict(
-                type='Shared2FCBBoxHead',
+                type='ConvFCBBoxHead',
+                num_shared_convs=2,
+                num_shared_fcs=1,
                 in_channels=64,
+                conv_out_channels=64,
                 fc_out_channels=256,
                 roi_feat_size=7,
                 num_classes=80,
                 reg_class_agnostic=True,
+                norm_cfg=dict(type='GN', num_groups=16),
                 bbox_coder=dict(
                     type='DeltaXYWHBBoxCoder', target_means=[0.0] * 4, target_stds=stds),
                 loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
@@ -87,7 +91,7 @@ model = dict(
                     type='MaxIoUAssigner', pos_iou_thr=iou, neg_iou_thr=iou, min_pos_iou=iou,
                     match_low_quality=False, ignore_iof_thr=-1),
                 sampler=dict(
-                    type='RandomSampler', num=48, pos_fraction=0.25, neg_pos_ub=-1,
+                    type='RandomSampler', num=48, pos_fraction=0.5, neg_pos_ub=-1,
                     add_gt_as_proposals=True),
                 mask_size=28,
                 pos_weight=-1,
