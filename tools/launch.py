@@ -145,7 +145,7 @@ def _category_names(path: str) -> list[str]:
 def _fault(content) -> str:
     """What keeps parsed json from being COCO's, in words; empty where nothing does."""
     if not isinstance(content, dict):
-        return f'a {type(content).__name__}'
+        return type(content).__name__
     lacking = [key for key in ('images', 'annotations', 'categories')
                if not isinstance(content.get(key), list)]
     if lacking:

@@ -1,4 +1,5 @@
 """The sizes of SwinV2, one table."""
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from .arguments import integer
@@ -38,17 +39,18 @@ def resolve(arch: str | dict | Arch) -> Arch:
                            f'{", ".join(Arch._fields)}, got {arch!r}.')
         return ARCHS[arch]
     try:
-        arch = Arch(**arch)
+        arch = Arch(*arch) if isinstance(arch, Arch) else Arch(**arch)
     except TypeError as error:
         raise KeyError(f'arch as a dict must have embed_dims, depths and num_heads, and may have '
                        f'extra_norm_every, got {arch!r}.') from error
-    stages = len(arch.depths)
-    if not stages or len(arch.num_heads) != stages:
+    depths, num_heads = arch.depths, arch.num_heads
+    lists = isinstance(depths, Sequence) and isinstance(num_heads, Sequence)
+    if not lists or not depths or len(num_heads) != len(depths):
         raise ValueError('arch must give as many num_heads as depths, one of each per stage, got '
-                         f'depths={arch.depths!r} and num_heads={arch.num_heads!r}.')
+                         f'depths={depths!r} and num_heads={num_heads!r}.')
     arch = Arch(integer('embed_dims', arch.embed_dims, 1),
-                tuple(integer('each of depths', d, 1) for d in arch.depths),
-                tuple(integer('each of num_heads', h, 1) for h in arch.num_heads),
+                tuple(integer('each of depths', d, 1) for d in depths),
+                tuple(integer('each of num_heads', h, 1) for h in num_heads),
                 integer('extra_norm_every', arch.extra_norm_every, 0))
     for i, heads in enumerate(arch.num_heads):
         if (arch.embed_dims << i) % heads:

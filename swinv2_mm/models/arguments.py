@@ -1,7 +1,7 @@
-"""Checks of constructor arguments: plain values in, tuples out, one sentence for each broken rule."""
+"""Checks of constructor arguments: plain values in, tuples out; a broken rule is one sentence."""
 import math
 from collections.abc import Sequence
-from numbers import Integral
+from numbers import Integral, Real
 
 from .windows import Size
 
@@ -12,6 +12,13 @@ def integer(name: str, value, low: int, high: float = math.inf) -> int:
         span = f'at least {low}' if high == math.inf else f'from {low} to {high}'
         raise ValueError(f'{name} must be an integer {span}, got {value!r}.')
     return int(value)
+
+
+def rate(name: str, value) -> float:
+    """`value` as a float in [0, 1), else ValueError."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < 1:
+        raise ValueError(f'{name} must be a number in [0, 1), got {value!r}.')
+    return float(value)
 
 
 def sides(name: str, value, ndim: int, low: int) -> Size:

@@ -82,7 +82,7 @@ class WindowAttention(nn.Module):
         if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self._position_bias(window, dtype)
         version = tuple(p._version for p in self.cpb_mlp.parameters() if not p.is_inference())
-        key = (window, dtype, version)
+        key = (window, self.pretrained_window, dtype, version)
         if key not in self._bias_cache:
             # One entry per window in use; an odd size seen once must not stay for ever.
             while len(self._bias_cache) >= 4:

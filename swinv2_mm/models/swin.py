@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..registry import MODELS
 from . import arguments
-from .archs import resolve
+from .archs import Arch, resolve
 from .attention import WindowAttention
 from .windows import Layout, Size, plan
 
@@ -134,9 +134,9 @@ class _SwinV2(BaseModule):
 
     ndim: int
 
-    def __init__(self, arch: str | dict = 'tiny', in_channels: int = 3,
+    def __init__(self, arch: str | dict | Arch = 'tiny', in_channels: int = 3,
                  patch_size: Window = 4, window_size: Window | list[Window] = 8,
-                 pretrained_window_sizes: Window | list[Window] = 0,
+                 pretrained_window_sizes: Window | list[Window] | str = 0,
                  drop_path_rate: float = 0.1, out_indices: Sequence[int] = (0, 1, 2, 3),
                  frozen_stages: int = -1, with_cp: bool | Sequence[bool] = False,
                  init_cfg: dict | list[dict] | None = None):
@@ -146,14 +146,19 @@ class _SwinV2(BaseModule):
         self.in_channels = arguments.integer('in_channels', in_channels, 1)
         self.patch_size = arguments.sides('patch_size', patch_size, self.ndim, 1)
         self.window_sizes = arguments.per_stage('window_size', window_size, count, self.ndim, 1)
-        self.pretrained_window_sizes = arguments.per_stage(
-            'pretrained_window_sizes', pretrained_window_sizes, count, self.ndim, 0)
+        if pretrained_window_sizes == 'from_checkpoint':
+            self._pretrained_window_sizes = None
+            # Travels with the weights, so that what is trained from here can be tested: windows,
+            # then normalisers, of each stage; 0 where they are not known yet.
+            record = torch.zeros(2, count, self.ndim, dtype=torch.int64)
+            self.register_buffer('pretrained_windows', record)
+        else:
+            self._pretrained_window_sizes = arguments.per_stage(
+                'pretrained_window_sizes', pretrained_window_sizes, count, self.ndim, 0)
         self.out_indices = arguments.indices('out_indices', out_indices, count)
         self.frozen_stages = arguments.integer('frozen_stages', frozen_stages, -1, count)
         self.with_cp = arguments.switches('with_cp', with_cp, count)
-        if not 0 <= drop_path_rate < 1:
-            raise ValueError(f'drop_path_rate must be in [0, 1), got {drop_path_rate}.')
-        self.drop_path_rate = float(drop_path_rate)
+        self.drop_path_rate = arguments.rate('drop_path_rate', drop_path_rate)
 
         dims = [self.arch.embed_dims * 2 ** i for i in range(count)]
         self.patch_embed = PatchEmbed(self.in_channels, dims[0], self.patch_size)
@@ -170,11 +175,36 @@ class _SwinV2(BaseModule):
         depths, every = self.arch.depths, self.arch.extra_norm_every
         rates = torch.linspace(0, self.drop_path_rate, sum(depths), device='cpu').tolist()
         rates = rates[sum(depths[:i]):]
-        blocks = [Block(self.ndim, dim, self.arch.num_heads[i], self.pretrained_window_sizes[i],
-                        rates[j], extra_norm=every > 0 and (j + 1) % every == 0)
+        pretrained = (self.pretrained_window_sizes or [(0,) * self.ndim] * len(depths))[i]
+        blocks = [Block(self.ndim, dim, self.arch.num_heads[i], pretrained, rates[j],
+                        extra_norm=every > 0 and (j + 1) % every == 0)
                   for j in range(depths[i])]
         downsample = PatchMerging(dim) if i < max(self.out_indices) else None
         return Stage(blocks, self.window_sizes[i], downsample, self.with_cp[i])
+
+    @property
+    def pretrained_window_sizes(self) -> list[Size] | None:
+        """Sides per stage; None with 'from_checkpoint' as long as no weights are loaded."""
+        return self._pretrained_window_sizes
+
+    @pretrained_window_sizes.setter
+    def pretrained_window_sizes(self, value: Window | list[Window]) -> None:
+        sizes = arguments.per_stage(
+            'pretrained_window_sizes', value, len(self.arch.depths), self.ndim, 0)
+        self._pretrained_window_sizes = sizes
+        for stage, sides in zip(self.layers, sizes):
+            for block in stage.blocks:
+                block.attn.pretrained_window = sides
+        if hasattr(self, 'pretrained_windows') and not self.pretrained_windows.is_meta:
+            used = [[p or w for p, w in zip(*pair)] for pair in zip(sizes, self.window_sizes)]
+            self.pretrained_windows.copy_(torch.tensor([self.window_sizes, used]))
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        record = state_dict.get(f'{prefix}pretrained_windows')
+        known = record is not None and not record.is_meta and record.all()
+        if known and hasattr(self, 'pretrained_windows'):
+            self.pretrained_window_sizes = [tuple(sides) for sides in record[1].tolist()]
 
     def _stride(self, i: int) -> int | Size:
         *time, height, width = self.patch_size
@@ -184,6 +214,12 @@ class _SwinV2(BaseModule):
     def _features(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, C_in, *S) -> one (B, C_i, *S_i) per out index."""
         self._check_input(x)
+        if self.pretrained_window_sizes is None:
+            raise ValueError(
+                "pretrained_window_sizes='from_checkpoint' must get them from weights before the "
+                'first forward pass, got none: call swinv2_mm.checkpoints.load_backbone(model, '
+                "file), or set init_cfg=dict(type='swinv2_mm.PretrainedSwinV2', checkpoint=file) "
+                'and call init_weights().')
         x = self.patch_embed(x)  # channels last from here: (B, *S, C)
         outs = []
         for i, stage in enumerate(self.layers):
@@ -262,7 +298,8 @@ class SwinTransformerV2(_SwinV2):
             A map smaller than its window shrinks the window to itself.
         pretrained_window_sizes: windows that the weights were pre-trained with, written likewise;
             they normalise relative positions. 0 stands for the window in use, which is right for
-            weights trained from scratch at `window_size`.
+            weights trained from scratch at `window_size`; 'from_checkpoint' takes them from the
+            file that `load_backbone` or `PretrainedSwinV2` loads, and saves them with the weights.
         drop_path_rate: stochastic depth of the last block, in [0, 1); grows linearly from 0.
         out_indices: stages whose features are returned. Stages after the last one are not built.
         frozen_stages: -1 trains everything, 0 freezes the patch embedding, n also the first n
@@ -295,7 +332,7 @@ class SwinTransformerV2Video(_SwinV2):
 
     ndim = 3
 
-    def __init__(self, arch: str | dict = 'tiny', in_channels: int = 3,
+    def __init__(self, arch: str | dict | Arch = 'tiny', in_channels: int = 3,
                  patch_size: Window = (2, 4, 4), **kwargs):
         super().__init__(arch, in_channels, patch_size, **kwargs)
 
