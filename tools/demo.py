@@ -45,7 +45,7 @@ DETAILS = re.compile(r'(eta: [\d:days, ]+|\bloss: [\d.]+|bbox_mAP_50: [\d.]+)')
 def run(command: list[str], log: Path) -> None:
     """Run a Python command from the repository's root: one line of progress, the rest to `log`."""
     started, shown, width = time.time(), 0.0, 0
-    with log.open('a') as file:
+    with log.open('a', buffering=1) as file:
         child = subprocess.Popen([sys.executable, *command], cwd=ROOT, text=True, bufsize=1,
                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         for line in child.stdout:
