@@ -43,6 +43,10 @@ def error(values, references):
     return (difference.norm() / torch.cat([r.flatten() for r in references]).norm()).item()
 
 
+def attentions(model):
+    return [block.attn for stage in model.layers for block in stage.blocks]
+
+
 def roundoff(dtype):
     return torch.finfo(dtype).eps / 2
 
@@ -92,11 +96,22 @@ def test_the_length_of_queries_and_keys_does_not_matter(awake, dtype, weights, c
     model = awake(SwinTransformerV2(**SETTINGS))
     exact, _ = run(copy.deepcopy(model).double(), images(*SIZE))
     with torch.no_grad():
-        for stage in model.layers:
-            for block in stage.blocks:
-                dim = len(block.attn.q_bias)
-                block.attn.qkv.weight[:2 * dim] *= factor
-                block.attn.q_bias *= factor
+        for attention in attentions(model):
+            attention.qkv.weight[:2 * len(attention.q_bias)] *= factor
+            attention.q_bias *= factor
+    outs, gradients = run(model.to(weights), images(*SIZE).to(weights), context)
+    assert all(grad.isfinite().all() for grad in gradients.values())
+    for out, reference in zip(outs, exact):
+        assert error([out], [reference]) < 2 * BRANCHES * roundoff(dtype)
+
+
+@each_precision
+def test_a_query_whose_length_float16_cannot_hold_is_normalised(awake, dtype, weights, context):
+    model = awake(SwinTransformerV2(**SETTINGS))
+    with torch.no_grad():
+        for attention in attentions(model):
+            attention.q_bias.copy_(3e4 * attention.q_bias.sign())  # 32 of them: 1.7e5 long
+    exact, _ = run(copy.deepcopy(model).double(), images(*SIZE))
     outs, gradients = run(model.to(weights), images(*SIZE).to(weights), context)
     assert all(grad.isfinite().all() for grad in gradients.values())
     for out, reference in zip(outs, exact):
@@ -120,10 +135,8 @@ def test_a_key_of_zeros_has_a_finite_gradient(awake):
     """The official epsilon of 1e-12 would make it 1e12 times the gradient of its cosine."""
     model = awake(SwinTransformerV2(**SETTINGS))
     with torch.no_grad():
-        for stage in model.layers:
-            for block in stage.blocks:
-                dim = len(block.attn.q_bias)
-                block.attn.qkv.weight[:2 * dim] = 0
+        for attention in attentions(model):
+            attention.qkv.weight[:2 * len(attention.q_bias)] = 0
     outs, gradients = run(model, images(*SIZE).float())
     assert all(out.isfinite().all() for out in outs)
     assert max(grad.abs().max() for grad in gradients.values()) < 1e8

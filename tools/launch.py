@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Idle OpenMP threads shall spin for microseconds before they sleep, not for milliseconds: on two
-# cores shared with other busy processes, a training step of the demo took 6 to 11 s with OpenMP's
-# ACTIVE waiting and 1.8 s without. On idle cores a step takes 0.50 s so, and 0.67 s without spinning.
+# cores shared with other busy processes, a step of 8 demo images took 6 to 11 s with OpenMP's
+# ACTIVE waiting and 1.8 s without. On idle cores one of 4 takes 0.50 s so, 0.67 s without spinning.
 if 'OMP_WAIT_POLICY' not in os.environ:
     os.environ.setdefault('GOMP_SPINCOUNT', '3000')
 

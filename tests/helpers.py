@@ -1,0 +1,116 @@
+"""What several test files share: tools as modules, tool runs, a tiny data set, detector steps."""
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = 'configs/demo/det_nano.py'
+
+# At the end of the path: tools/test.py must not hide a library.
+sys.path.append(str(ROOT / 'tools'))
+
+
+def load_tool(name):
+    """tools/NAME.py as a module; `train` and `test` are no names to put into sys.modules."""
+    spec = importlib.util.spec_from_file_location(f'tools_{name}', ROOT / 'tools' / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_tool(*command, timeout=1200):
+    """Run a tool from the repository's root, without a GPU; returns the finished process."""
+    program = [] if str(command[0]).endswith('.sh') else [sys.executable]
+    # dist_*.sh call torchrun, which is found beside this Python.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
+    environment = os.environ | dict(PATH=path, CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1')
+    return subprocess.run([*program, *map(str, command)], cwd=ROOT, env=environment, text=True,
+                          capture_output=True, timeout=timeout)
+
+
+def checked(process):
+    """The process, if it went well; else its output is shown."""
+    assert process.returncode == 0, process.stdout[-3000:] + process.stderr[-5000:]
+    return process
+
+
+def last_line(process):
+    """The sentence a tool ended in; it must have failed."""
+    assert process.returncode != 0, process.stdout[-3000:]
+    return process.stderr.strip().splitlines()[-1]
+
+
+def make_shapes(folder, *, train=4, val=3, size=(64, 96)):
+    """A tiny set of rendered shapes with boxes and masks; returns its folder as a data_root."""
+    checked(run_tool('tools/dataset/make_shapes.py', '--out', folder, '--train', train,
+                     '--val', val, '--size', *size))
+    return f'{folder}/'
+
+
+def data_options(folder, *, train='train.json', val='val.json'):
+    """--cfg-options that put a data set made by `make_shapes` in place of the config's."""
+    options = [f'{split}_dataloader.dataset.{key}={value}'
+               for split, ann, images in (('train', train, 'train/'), ('val', val, 'val/'),
+                                          ('test', val, 'val/'))
+               for key, value in (('data_root', folder), ('ann_file', ann),
+                                  ('data_prefix.img', images))]
+    return options + [f'{split}_evaluator.ann_file={folder}{val}' for split in ('val', 'test')]
+
+
+def read_scalars(work_dir, newest=True):
+    """Rows that a run logged; of the newest run in the work dir."""
+    file = max(Path(work_dir).glob('*/vis_data/scalars.json'))
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def sample(height=96, width=128, *, masks=True, label=1):
+    """One image with two objects, as mmdet's data loaders give it."""
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
+    from mmengine.structures import InstanceData
+
+    boxes = torch.tensor([[10.0, 10, 60, 70], [50, 20, 120, 90]])
+    instances = InstanceData(bboxes=boxes, labels=torch.tensor([0, label]))
+    if masks:
+        maps = np.zeros((2, height, width), np.uint8)
+        for map_, (x1, y1, x2, y2) in zip(maps, boxes.int().tolist()):
+            map_[y1:y2, x1:x2] = 1
+        instances.masks = BitmapMasks(maps, height, width)
+    size = dict(img_shape=(height, width), ori_shape=(height, width), scale_factor=(1.0, 1.0))
+    data = DetDataSample(metainfo=size | dict(img_id=1))
+    data.gt_instances = instances
+    image = torch.randint(0, 255, (3, height, width), dtype=torch.uint8,
+                          generator=torch.Generator().manual_seed(0))
+    return dict(inputs=[image], data_samples=[data])
+
+
+def shrink(model_cfg):
+    """Fewer proposals, so that a step on a CPU takes a second; in place."""
+    model_cfg.train_cfg.rpn_proposal.update(nms_pre=100, max_per_img=50)
+    model_cfg.test_cfg.rpn.update(nms_pre=100, max_per_img=20)
+    stages = model_cfg.train_cfg.rcnn
+    for stage in stages if isinstance(stages, list) else [stages]:
+        stage.sampler.num = 32
+    return model_cfg
+
+
+def train_step(model, data):
+    """Losses of one training step, with gradients left in the parameters."""
+    model.train().zero_grad()
+    losses = model(**model.data_preprocessor(data, True), mode='loss')
+    loss, _ = model.parse_losses(losses)
+    loss.backward()
+    return losses
+
+
+@torch.no_grad()
+def predict(model, data):
+    """The instances found in the first image."""
+    model.eval()
+    return model(**model.data_preprocessor(data, False), mode='predict')[0].pred_instances
