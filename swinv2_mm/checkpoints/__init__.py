@@ -2,8 +2,19 @@
 
 Works on state dicts and on a model's attributes; knows nothing of the model's code.
 """
-from .load import LoadReport, PretrainedSwinV2, load_backbone, read_checkpoint
-from .transfer import pretrained_windows
+from .layouts import LAYOUTS, detect_layout, from_native, plan, plan_back, to_native
+from .load import LoadReport, PretrainedSwinV2, load_backbone
+from .read import read_checkpoint
+from .transfer import (
+    deflate,
+    head_rows,
+    inflate,
+    pretrained_windows,
+    resize_channels,
+    resize_patch,
+    windows_of_name,
+)
 
-__all__ = ['LoadReport', 'PretrainedSwinV2', 'load_backbone', 'pretrained_windows',
-           'read_checkpoint']
+__all__ = ['LAYOUTS', 'LoadReport', 'PretrainedSwinV2', 'deflate', 'detect_layout', 'from_native',
+           'head_rows', 'inflate', 'load_backbone', 'plan', 'plan_back', 'pretrained_windows',
+           'read_checkpoint', 'resize_channels', 'resize_patch', 'to_native', 'windows_of_name']
