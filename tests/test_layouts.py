@@ -296,6 +296,7 @@ def mixtures():
     merging = {'layers.2.downsample.norm.bias': torch.ones(1)}
     yield 'merging at both ends', official | merging
     yield 'two output norms', official | {'norm2.weight': torch.ones(1)}
+    yield 'two heads', official | {'head.fc.weight': torch.ones(1)}
 
 
 MIXTURES = [(name, state) for name, state in mixtures() if name != 'a block of native']

@@ -71,6 +71,11 @@ def free_port():
         return str(listener.getsockname()[1])
 
 
+def assert_two_processes(process):
+    assert 'Distributed training: True' in process.stdout
+    assert 'GPU number: 2' in process.stdout  # mmengine's word for processes
+
+
 def test_training_logs_validates_and_saves(trained):
     rows = read_scalars(trained)
     assert sorted(losses(rows)) == [1, 2]
@@ -174,7 +179,7 @@ def test_two_processes_train_and_scale_the_learning_rate_to_their_batch(
         'tools/dist_train.sh', DEMO, 2, '--work-dir', folder / 'two', '--no-validate',
         '--auto-scale-lr', *options, 'env_cfg.dist_cfg.backend=gloo',
         'auto_scale_lr.base_batch_size=8'))
-    assert 'Distributed training: True' in done.stdout
+    assert_two_processes(done)
     rows = read_scalars(folder / 'two')
     assert sorted(losses(rows)) == [1, 2]
     # Two processes of two images, where the rate was meant for eight.
@@ -189,6 +194,7 @@ def test_two_processes_test_to_the_same_result_as_one(
     done = checked(run_tool(
         'tools/dist_test.sh', DEMO, trained / 'iter_2.pth', 2, '--work-dir', folder / 'test2',
         '--out', folder / 'two.pkl', *options, 'env_cfg.dist_cfg.backend=gloo'))
+    assert_two_processes(done)
     assert metrics(done) == metrics(tested)
     one, two = (read_predictions(folder / f'{name}.pkl') for name in ('one', 'two'))
     assert [p['img_id'] for p in two] == [p['img_id'] for p in one]

@@ -9,16 +9,8 @@ _base_ = [
     '../_base_/models/cascade_mask_rcnn_nano.py', '../_base_/datasets/bccd_detection.py',
     '../_base_/schedules/adamw_nano.py', '../_base_/det_runtime.py'
 ]
-max_iters = 1000
-
 model = dict(roi_head=dict(mask_head=None, mask_roi_extractor=None))  # no masks in the data
 for head in _base_.model.roi_head.bbox_head:
     head.num_classes = 3
-
-train_cfg = dict(max_iters=max_iters, val_interval=250)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type='CosineAnnealingLR', by_epoch=False, begin=100, end=max_iters, eta_min=1e-5)
-]
 default_hooks = dict(checkpoint=dict(by_epoch=False, interval=250))
 log_processor = dict(by_epoch=False)

@@ -65,7 +65,7 @@ model = dict(
                 type='FCNMaskHead',
                 num_convs=2,
                 in_channels=64,
-                conv_out_channels=64,
+                conv_out_channels=32,
                 num_classes=80,
                 norm_cfg=dict(type='GN', num_groups=16),
                 loss_mask=dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0))
