@@ -134,7 +134,7 @@ def _download(url: str) -> Path:
     if parts.scheme not in ('http', 'https', 'file') or name in ('', '.', '..') or '\0' in name:
         raise ValueError(f'A checkpoint URL must be http, https or file and name a file, got '
                          f'{url!r}: give the address of the file itself.')
-    if False:  # torch.hub would take one model's file for another's
+    if Path(name).stem in GENERIC:  # torch.hub would take one model's file for another's
         name = f'{hashlib.sha256(url.encode()).hexdigest()[:12]}-{name}'
     folder = Path(torch.hub.get_dir()) / 'checkpoints'
     path = folder / name
