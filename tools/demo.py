@@ -123,7 +123,7 @@ def main():
     log = work_dir / 'output.txt'
     print('1/4 data: rendering, about 15 s', flush=True)
     run(list(task.data), log)
-    print(f'2/4 training {task.config}, about 12 minutes on 2 cores (delete {work_dir} to train '
+    print(f'2/4 training {task.config}, about 13 minutes on 2 cores (delete {work_dir} to train '
           'anew)', flush=True)
     run(['tools/train.py', task.config, '--work-dir', str(work_dir), '--seed', '0', '--resume'],
         log)
