@@ -6,7 +6,18 @@
 >>> [tuple(f.shape) for f in features]
 [(1, 96, 50, 75), (1, 192, 25, 38), (1, 384, 13, 19), (1, 768, 7, 10)]
 """
-from .models import ARCHS, SwinTransformerV2, SwinTransformerV2Video
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .models import ARCHS, SwinTransformerV2, SwinTransformerV2Video
 
 __version__ = '0.1.0'
 __all__ = ['ARCHS', 'SwinTransformerV2', 'SwinTransformerV2Video', '__version__']
+
+
+def __getattr__(name: str):
+    # Loaded when asked for: mmengine.model brings all of torch.distributed, half a second.
+    if name in __all__:
+        from . import models
+        return getattr(models, name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -77,12 +77,17 @@ class WindowAttention(nn.Module):
         """Bias B of every (query, key) pair of a window: (h, N, N), each in (0, 16).
 
         While evaluating without gradients it is computed once per window and reused, as the paper
-        asks. `train()`, `eval()`, loading weights, `.to()` and changing a weight in place drop it.
+        asks. `train()`, `eval()`, loading weights, `.to()`, changing a weight and any forward pass
+        with gradients drop it.
         """
-        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
             return self._position_bias(window, dtype)
-        version = tuple(p._version for p in self.cpb_mlp.parameters() if not p.is_inference())
-        key = (window, self.pretrained_window, dtype, version)
+        if self.training or torch.is_grad_enabled():
+            self._bias_cache.clear()  # a fused optimizer step leaves no other trace
+            return self._position_bias(window, dtype)
+        state = tuple((id(p), p.data_ptr(), 0 if p.is_inference() else p._version)
+                      for p in self.cpb_mlp.parameters())
+        key = (window, self.pretrained_window, dtype, state)
         if key not in self._bias_cache:
             # One entry per window in use; an odd size seen once must not stay for ever.
             while len(self._bias_cache) >= 4:
@@ -102,6 +107,9 @@ class WindowAttention(nn.Module):
         tokens = math.prod(window)
         bias = table.to(dtype or wide).t().index_select(1, relative_index(window, device))
         return bias.view(self.num_heads, tokens, tokens)
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {'_bias_cache': {}}
 
     def train(self, mode: bool = True) -> 'WindowAttention':
         self._bias_cache.clear()
