@@ -28,6 +28,7 @@ from swinv2_mm.checkpoints import (
     to_native,
 )
 from swinv2_mm.checkpoints.libraries import CHANGES
+from swinv2_mm.checkpoints.names import match
 from swinv2_mm.checkpoints.transfer import SIZES
 
 SMALL = dict(embed_dims=8, depths=(2, 1, 2), num_heads=(1, 2, 2))
@@ -130,6 +131,53 @@ def whole(seed=0):
     generator = torch.Generator().manual_seed(seed)
     return model.state_dict() | {name: torch.randn(shape, generator=generator)
                                  for name, shape in extra.items()}
+
+
+NAMES = {  # of a classifier: what each library calls the same six tensors
+    'official': ('patch_embed.proj.bias', 'layers.0.downsample.norm.bias',
+                 'layers.1.blocks.0.mlp.fc1.bias', 'layers.1.blocks.0.attn.cpb_mlp.0.bias',
+                 'norm.bias', 'head.bias'),
+    'simmim': ('encoder.patch_embed.proj.bias', 'encoder.layers.0.downsample.norm.bias',
+               'encoder.layers.1.blocks.0.mlp.fc1.bias',
+               'encoder.layers.1.blocks.0.attn.rpe_mlp.0.bias', 'encoder.norm.bias', 'head.bias'),
+    'timm': ('patch_embed.proj.bias', 'layers.1.downsample.norm.bias',
+             'layers.1.blocks.0.mlp.fc1.bias', 'layers.1.blocks.0.attn.cpb_mlp.0.bias',
+             'norm.bias', 'head.fc.bias'),
+    'torchvision': ('features.0.0.bias', 'features.2.norm.bias', 'features.3.0.mlp.0.bias',
+                    'features.3.0.attn.cpb_mlp.0.bias', 'norm.bias', 'head.bias'),
+    'mmpretrain': ('backbone.patch_embed.projection.bias',
+                   'backbone.stages.1.downsample.norm.bias',
+                   'backbone.stages.1.blocks.0.ffn.layers.0.0.bias',
+                   'backbone.stages.1.blocks.0.attn.w_msa.cpb_mlp.0.bias', 'backbone.norm2.bias',
+                   'head.fc.bias'),
+    'transformers': ('swinv2.embeddings.patch_embeddings.projection.bias',
+                     'swinv2.encoder.layers.0.downsample.norm.bias',
+                     'swinv2.encoder.layers.1.blocks.0.intermediate.dense.bias',
+                     'swinv2.encoder.layers.1.blocks.0.attention.self.'
+                     'continuous_position_bias_mlp.0.bias', 'swinv2.layernorm.bias',
+                     'classifier.bias'),
+    'native': ('patch_embed.proj.bias', 'layers.0.downsample.norm.bias',
+               'layers.1.blocks.0.mlp.fc1.bias', 'layers.1.blocks.0.attn.cpb_mlp.0.bias',
+               'norm2.bias', 'head.bias'),
+}
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_names_are_those_of_the_library(layout):
+    native = whole()
+    state = from_native(native, layout)
+    for ours, theirs in zip(NAMES['native'], NAMES[layout], strict=True):
+        assert torch.equal(state[theirs], native[ours])
+
+
+@pytest.mark.parametrize('pattern, name, found', [
+    ('a.{i}.b', 'a.3.b.weight', ({'i': 3}, '.weight')), ('a.{i}.b', 'a.3.bias', None),
+    ('a.{i+1}', 'a.3', ({'i': 2}, '')), ('a.{i+1}', 'a.0', None), ('a.{2i+1}', 'a.4', None),
+    ('a.{2i+1}.{j}', 'a.5.1.x.y', ({'i': 2, 'j': 1}, '.x.y')), ('a.{i}.{i}', 'a.1.2', None),
+    ('/a', 'a.b', ({}, '.b')), ('/a', '/a', ({}, '')), ('a', '/a', None), ('a.b', 'axb', None),
+    ('a.{i}', 'a.\u0663', None)])
+def test_patterns_of_names_are_read_backwards(pattern, name, found):
+    assert match(pattern, name) == found
 
 
 LACKS = {  # native names that have no place in a layout

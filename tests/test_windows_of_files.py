@@ -14,6 +14,7 @@ from swinv2_mm.checkpoints import (
     to_native,
     windows_of_name,
 )
+from swinv2_mm.checkpoints.tables import position_table, read_table
 
 ARCH = dict(embed_dims=8, depths=(2, 2, 2, 2), num_heads=(1, 2, 2, 2))
 FROM = dict(pretrained_window_sizes='from_checkpoint')
@@ -131,6 +132,13 @@ def test_tables_in_another_dtype_tell_the_same(source, dtype):
         state = {k: v.to(dtype) if v.is_floating_point() else v
                  for k, v in official(source, stem).items()}
         assert pretrained_windows(state) == expected(stem)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_a_coarse_dtype_does_not_turn_a_wide_window_into_another(dtype):
+    for w in range(1, 257):
+        table = position_table((w, 8), (w, 8)).to(dtype)
+        assert read_table(table) == ((w, 8), (w, 8))
 
 
 TABLE = 'layers.1.blocks.1.attn.relative_coords_table'
