@@ -83,6 +83,10 @@ crafted('wide_text.pth', 'holds a text of', text('x' * (40 << 20) + '\U0001f600'
 crafted('deep_key.pth', 'neither text nor numbers',
         b'}' + b')' + b'\x85' * 400_000 + b'Ns')
 crafted('deep_value.pth', 'over 1,000,000 instructions', b'(' * 1_100_000)
+# A walk through all that is in these would not end: each of 64 dictionaries holds the last twice.
+crafted('shared_dicts.pth', 'without any', b'h\1',
+        start=b'}q\1' + (b'}(' + text('a') + b'h\1' + text('b') + b'h\1uq\1') * 64)
+crafted('dict_in_itself.pth', 'without any', b'}q\1' + text('a') + b'h\1s')
 crafted('empty_stack.pth', 'make no sense', b'tttt')
 crafted('unknown_memo.pth', 'make no sense', b'h\xff')
 crafted('negative_storage.pth', 'torch never writes',

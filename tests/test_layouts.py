@@ -422,3 +422,13 @@ def test_weights_that_are_not_floats_are_refused():
     with pytest.raises(ValueError, match=f'1 not of floats .{name} of torch.int8.; use a whole'):
         load_backbone(SwinTransformerV2(SMALL, out_indices=(0, 1, 2)),
                       state | {name: state[name].to(torch.int8)})
+
+
+@torch.no_grad()
+def test_a_model_built_on_the_meta_device_becomes_real_by_loading(awake):
+    source = awake(SwinTransformerV2(SMALL, window_size=8, out_indices=(0, 1, 2))).eval()
+    with torch.device('meta'):
+        model = SwinTransformerV2(SMALL, window_size=8, out_indices=(0, 1, 2)).eval()
+    load_backbone(model, source.state_dict())
+    x = torch.randn(1, 3, 64, 64)
+    assert all(map(torch.equal, model(x), source(x)))

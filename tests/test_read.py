@@ -255,7 +255,7 @@ def test_memory_stays_below_twice_the_file_and_a_constant(dtype, training, tmp_p
     large(tmp_path / 'a.pth', dtype, training)
     kind, message, grown, allowed, _ = hostile.limited(read_checkpoint, tmp_path / 'a.pth')
     assert kind == 'nothing', message
-    assert 100 < grown < allowed
+    assert 50 < grown < allowed  # the weights at least
 
 
 def test_one_large_tensor_is_checked_without_copies_of_it(tmp_path):

@@ -57,7 +57,8 @@ def read_checkpoint(source: str | Path, ema: bool = False) -> dict[str, Tensor]:
             their place: its `state_dict` is averaged either way.
 
     Returns:
-        name -> tensor on the CPU, floats as float32, wrappers and `module.` taken off.
+        name -> tensor on the CPU, floats as float32, wrappers and `module.` taken off. Those of a
+        zipped torch file are mapped from it: replace such a file, do not write into it.
 
     Raises:
         FileNotFoundError: no such file, or a shard is missing.
@@ -75,9 +76,15 @@ def read_contents(source: str | Path, ema: bool = False) -> Contents:
     path = locate(source)
     try:
         content, metadata = _read_file(path)
+        state, notes = _unwrap(content, path, ema)
+        # Mapped, float32 is copied once, straight into the model. What must be converted is read
+        # instead, so that each tensor's memory is free as soon as its copy is there.
+        if any(value.dtype in FLOATS[1:] for value in state.values()):
+            del content, state
+            content, metadata = _read_file(path, mapped=False)
+            state, notes = _unwrap(content, path, ema)
     except Refused as error:
         raise _refusal(path, error) from error
-    state, notes = _unwrap(content, path, ema)
     del content  # so that each tensor is freed as soon as its float32 copy is there
     notes += _tidy(state, path)
     return Contents(state, metadata, notes)
@@ -148,7 +155,7 @@ def _download(url: str) -> Path:
     return path
 
 
-def _read_file(path: Path) -> tuple[object, dict[str, str]]:
+def _read_file(path: Path, mapped: bool = True) -> tuple[object, dict[str, str]]:
     """What a file holds, and its metadata. Raises Refused, OSError."""
     with path.open('rb') as file:
         head = file.read(64)
@@ -161,7 +168,7 @@ def _read_file(path: Path) -> tuple[object, dict[str, str]]:
         return safe_files.read_shards(path)
     if not head.startswith(ZIP) and (path.suffix == '.safetensors' or head[8:9] == b'{'):
         return safe_files.read_safetensors(path)
-    content = read_torch_file(path)
+    content = read_torch_file(path, mapped)
     meta = content.get('meta') if isinstance(content, dict) else None
     return content, {key: value for key, value in meta.items() if isinstance(value, str)
                      and isinstance(key, str)} if isinstance(meta, dict) else {}

@@ -20,11 +20,12 @@ STAND_INS = [(pickles.Skipped, name) for name in sorted(pickles.SKIPPED)]
 STAND_INS += [(OrderedDict, name) for name in sorted(pickles.DICTS)]
 
 
-def read_torch_file(path: Path) -> object:
+def read_torch_file(path: Path, mapped: bool = False) -> object:
     """What torch.load(path, weights_only=True) gives, on the CPU.
 
     Objects that mmengine, timm and the official code save beside the weights come out as
-    `pickles.Skipped`. Raises Refused, with a part of a sentence, for any file that is damaged,
+    `pickles.Skipped`. With `mapped`, tensors of a zipped file are not read but mapped from it.
+    Raises Refused, with a part of a sentence, for any file that is damaged,
     asks for code, or would take more memory than its size; none of it has run by then.
     """
     with path.open('rb') as file:
@@ -33,7 +34,8 @@ def read_torch_file(path: Path) -> object:
         (_check_zip if zipped else _check_legacy)(file)
     try:
         with torch.serialization.safe_globals(STAND_INS):
-            return torch.load(path, map_location='cpu', weights_only=True)
+            return torch.load(path, map_location='cpu', weights_only=True,
+                              mmap=mapped and zipped)
     except OSError:
         raise
     except Exception as error:  # torch raises whatever a damaged file provokes

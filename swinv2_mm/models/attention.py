@@ -147,6 +147,7 @@ def log_spaced_offsets(window: Size, normaliser: Size) -> Tensor:
 
 
 @lru_cache(maxsize=16)  # N * N int32 each: 0.25 MB for a window of 16 x 16, 21 MB for 48 x 48
+@torch.inference_mode(False)  # an evaluation may come first, and training must be able to use it
 def relative_index(window: Size, device: torch.device) -> Tensor:
     """Row of `log_spaced_offsets` for each (query, key) pair of a window: (N * N,) int32."""
     places = torch.tensor(list(itertools.product(*map(range, window))))  # (N, ndim)

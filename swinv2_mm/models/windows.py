@@ -131,6 +131,7 @@ def _mask(region: Tensor | None, like: Tensor) -> Tensor | None:
 
 
 @lru_cache(maxsize=64)  # the entries are W + P * N integers: small enough to keep
+@torch.inference_mode(False)  # an evaluation may come first, and training must be able to use them
 def _regions(size: Size, window: Size, shift: Size, device: torch.device):
     """Distinct patterns of regions among the windows of a map, at most 3 a side.
 

@@ -124,18 +124,20 @@ def _torchvision(model: Model) -> tuple[nn.Module, Callable]:
 
 
 def _mmpretrain(model: Model) -> tuple[nn.Module, Callable]:
+    from mmengine.registry import DefaultScope
     from mmpretrain.models import ImageClassifier
     arch = dict(model.arch)
     arch['extra_norm_every_n_blocks'] = arch.pop('extra_norm_every')
-    peer = ImageClassifier(
-        backbone=dict(type='SwinTransformerV2', arch=arch, img_size=model.side,
-                      patch_size=model.patch[0], in_channels=model.channels,
-                      window_size=[window[0] for window, _ in model.windows],
-                      pretrained_window_sizes=[normaliser[0] for _, normaliser in model.windows],
-                      out_indices=model.outs),
-        neck=dict(type='GlobalAveragePooling'),
-        head=dict(type='LinearClsHead', num_classes=model.classes,
-                  in_channels=arch['embed_dims'] << model.outs[-1]) if model.classes else None)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        peer = ImageClassifier(
+            backbone=dict(type='SwinTransformerV2', arch=arch, img_size=model.side,
+                          patch_size=model.patch[0], in_channels=model.channels,
+                          window_size=[window[0] for window, _ in model.windows],
+                          pretrained_window_sizes=[n[0] for _, n in model.windows],
+                          out_indices=model.outs),
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(type='LinearClsHead', num_classes=model.classes,
+                      in_channels=arch['embed_dims'] << model.outs[-1]) if model.classes else None)
     return peer, lambda peer, x: peer.backbone(x)[-1]
 
 
