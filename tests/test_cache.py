@@ -217,6 +217,17 @@ def test_a_copy_does_not_take_the_count_of_changes_for_the_original_s(model):
         assert same(evaluate(twin), fresh(twin))
 
 
+def test_parameters_that_take_the_place_of_freed_ones_are_not_taken_for_them(model):
+    """As in an ensemble: the next tensors may get the address and the id of the last."""
+    for factor in (0.5, 1.0, 2.0, -1.0, 3.0):
+        state = scaled_state(model, factor)
+        with torch.no_grad():
+            out = torch.func.functional_call(model, state, X)
+            other = torch.func.functional_call(copy.deepcopy(model), state, X)
+        assert same(out, other)
+        del state
+
+
 def test_a_pickled_model_holds_its_weights_and_no_cached_bias(awake):
     model = awake(SwinTransformerV2('nano', window_size=16)).eval()
     cold = len(pickle.dumps(model))

@@ -45,7 +45,7 @@ class WindowAttention(nn.Module):
         self.q_bias = nn.Parameter(torch.zeros(dim))
         self.v_bias = nn.Parameter(torch.zeros(dim))  # a key bias would only shift the cosine
         self.proj = nn.Linear(dim, dim)
-        self._bias_cache: dict[tuple, Tensor] = {}
+        self._bias_cache: dict[tuple, tuple[Tensor, tuple]] = {}
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """(B, *S, C) -> (B, *S, C), S being `layout.size`."""
@@ -85,15 +85,16 @@ class WindowAttention(nn.Module):
         if self.training or torch.is_grad_enabled():
             self._bias_cache.clear()  # a fused optimizer step leaves no other trace
             return self._position_bias(window, dtype)
-        state = tuple((id(p), p.data_ptr(), 0 if p.is_inference() else p._version)
-                      for p in self.cpb_mlp.parameters())
+        weights = tuple(self.cpb_mlp.parameters())
+        state = tuple((id(p), p.data_ptr(), 0 if p.is_inference() else p._version) for p in weights)
         key = (window, self.pretrained_window, dtype, state)
         if key not in self._bias_cache:
             # One entry per window in use; an odd size seen once must not stay for ever.
             while len(self._bias_cache) >= 4:
                 self._bias_cache.pop(next(iter(self._bias_cache)))
-            self._bias_cache[key] = self._position_bias(window, dtype)
-        return self._bias_cache[key]
+            # The entry holds the weights, so that no others can come to have their id.
+            self._bias_cache[key] = self._position_bias(window, dtype), weights
+        return self._bias_cache[key][0]
 
     def _position_bias(self, window: Size, dtype: torch.dtype | None) -> Tensor:
         first, _, second = self.cpb_mlp
