@@ -259,10 +259,10 @@ def test_memory_stays_below_twice_the_file_and_a_constant(dtype, training, tmp_p
 
 
 def test_one_large_tensor_is_checked_without_copies_of_it(tmp_path):
-    save_file({'a.weight': torch.ones(64 << 20)}, tmp_path / 'a.safetensors')
+    save_file({'a.weight': torch.ones(128 << 20)}, tmp_path / 'a.safetensors')
     kind, message, grown, _, _ = hostile.limited(read_checkpoint, tmp_path / 'a.safetensors')
     assert kind == 'nothing', message
-    assert 250 < grown < 300
+    assert 500 < grown < 512 + 100  # the least copy, a mask of booleans, takes 128 more
 
 
 @pytest.fixture
