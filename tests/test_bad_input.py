@@ -134,7 +134,8 @@ def test_heads_that_do_not_match_the_classes(sentence, head):
 
 
 def test_data_sets_inside_wrappers_are_checked(shapes):
-    import launch
+    from data_checks import check_data
+    from errors import UserError
     cfg = Config.fromfile(DEMO)
     inner = cfg.train_dataloader.dataset
     inner.update(data_root=shapes, metainfo=dict(classes=('disc',)))
@@ -143,8 +144,8 @@ def test_data_sets_inside_wrappers_are_checked(shapes):
                     dict(type='RepeatDataset', dataset=dict(type='MultiImageMixDataset',
                                                             dataset=inner))):
         cfg.train_dataloader.dataset = ConfigDict(wrapper)
-        with pytest.raises(launch.UserError, match=r'must be the number of classes of the data, 1'):
-            launch.check_data(cfg, 'train')
+        with pytest.raises(UserError, match=r'must be the number of classes of the data, 1'):
+            check_data(cfg, 'train')
 
 
 def test_flags_that_ask_for_what_is_not_there(sentence, folder):

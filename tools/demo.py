@@ -18,6 +18,7 @@ import cv2
 import launch
 import matplotlib
 import numpy as np
+from errors import UserError
 
 matplotlib.use('Agg')  # no screen needed
 from matplotlib import pyplot as plt
@@ -60,8 +61,8 @@ def run(command: list[str], log: Path) -> None:
                 shown = time.time()
     if child.wait():
         last = log.read_text().strip().splitlines()[-1]
-        raise launch.UserError(f'{" ".join(command[:2])} failed, the whole output is in {log}; '
-                               f'it ends with: {last}')
+        raise UserError(f'{" ".join(command[:2])} failed, the whole output is in {log}; '
+                        f'it ends with: {last}')
     print(f'  done in {(time.time() - started) / 60:.1f} min'.ljust(width), flush=True)
 
 

@@ -3,12 +3,11 @@
 Import it before torch: it sets an environment default that is read when torch starts.
 """
 import argparse
-import json
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 # Idle OpenMP threads shall spin for microseconds before they sleep, not for milliseconds: on two
@@ -18,12 +17,9 @@ if 'OMP_WAIT_POLICY' not in os.environ:
     os.environ.setdefault('GOMP_SPINCOUNT', '3000')
 
 import torch
+from errors import UserError
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-
-
-class UserError(ValueError):
-    """A mistake in what the user gave; its message is all that needs to be shown."""
 
 
 class Options(DictAction):
@@ -76,107 +72,6 @@ def _distribute_on_cpu(cfg: Config) -> None:
                         'add --cfg-options env_cfg.dist_cfg.backend=gloo.')
     torch.distributed.init_process_group('gloo')
     cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None)
-
-
-def check_file(path: str, what: str, hint: str) -> None:
-    """Raise UserError unless `path` is a file or a URL, which is the reader's to check."""
-    if '://' not in path and not Path(path).is_file():
-        raise UserError(f'There is no {what} at {path!r}: {hint}.')
-
-
-def check_data(cfg: Config, *splits: str) -> None:
-    """Check COCO annotations against the classes of the data set and the heads of the model.
-
-    mmdet numbers labels by the order of the categories in the file, whatever the order of
-    `classes`: a class list in another order would train, and name every result wrongly.
-    """
-    if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) != '0':
-        return  # once is enough
-    for split in splits:
-        loader = cfg.get(f'{split}_dataloader')
-        for dataset in _datasets((loader or {}).get('dataset')):
-            if str(dataset.get('type')).rpartition('.')[2] == 'CocoDataset':
-                _check_coco(dataset, f'{split}_dataloader', cfg.model)
-
-
-def _datasets(dataset) -> Iterator[dict]:
-    """The data sets inside wrappers such as RepeatDataset and ConcatDataset."""
-    if dataset is None:
-        return
-    inner = dataset.get('datasets') or ([dataset.dataset] if 'dataset' in dataset else [])
-    if not inner:
-        yield dataset
-    for part in inner:
-        yield from _datasets(part)
-
-
-def _check_coco(dataset: dict, where: str, model: dict) -> None:
-    path = os.path.join(dataset.get('data_root') or '', dataset['ann_file'])
-    check_file(path, 'annotation file', f'put the data there, or set data_root and ann_file of '
-               f'{where}.dataset')
-    names = _category_names(path)
-    classes = (dataset.get('metainfo') or {}).get('classes') or _coco_classes()
-    if isinstance(classes, str):
-        raise UserError(f'metainfo.classes of {where}.dataset must be a tuple of names, got the '
-                        f'string {classes!r}: write ({classes!r},).')
-    expected = tuple(name for name in names if name in classes)
-    if tuple(classes) != expected:
-        raise UserError(
-            f'metainfo.classes of {where}.dataset must be categories of {path} in the order of '
-            f'that file, got {_short(classes)} where the file has {_short(names)}: set '
-            f'classes={_short(expected or tuple(names))}.')
-    for place, count in _class_counts(model, 'model'):
-        if count != len(classes):
-            raise UserError(f'{place}.num_classes must be the number of classes of the data, '
-                            f'{len(classes)}, got {count}: set it in the config.')
-
-
-def _category_names(path: str) -> list[str]:
-    try:
-        content = json.loads(Path(path).read_bytes())
-        came = _fault(content)
-    except ValueError as error:
-        came = f'text that is not json ({error})'
-    if came:
-        raise UserError(f'{path} is not COCO json: it must be an object with the lists images, '
-                        f'annotations and categories, got {came}: convert the annotations to COCO '
-                        'format first.')
-    return [category['name'] for category in content['categories']]
-
-
-def _fault(content) -> str:
-    """What keeps parsed json from being COCO's, in words; empty where nothing does."""
-    if not isinstance(content, dict):
-        return type(content).__name__
-    lacking = [key for key in ('images', 'annotations', 'categories')
-               if not isinstance(content.get(key), list)]
-    if lacking:
-        return f'an object without {" and ".join(lacking)}'
-    named = all(isinstance(c, dict) and 'name' in c for c in content['categories'])
-    return '' if named else 'a category without a name'
-
-
-def _coco_classes() -> tuple[str, ...]:
-    from mmdet.datasets import CocoDataset
-    return CocoDataset.METAINFO['classes']
-
-
-def _short(names) -> str:
-    names = tuple(names)
-    return str(names) if len(names) <= 12 else f'{str(names[:12])[:-1]}, ... {len(names)} in all)'
-
-
-def _class_counts(node, place: str) -> Iterator[tuple[str, int]]:
-    """Every num_classes under a model's config; a region proposal head has its own sense of it."""
-    if isinstance(node, dict):
-        if 'num_classes' in node:
-            yield place, node['num_classes']
-        children = [(f'{place}.{key}', value) for key, value in node.items() if key != 'rpn_head']
-    else:
-        children = [(f'{place}[{i}]', value) for i, value in enumerate(node)]
-    for name, child in children:
-        if isinstance(child, dict | list):
-            yield from _class_counts(child, name)
 
 
 def run(main: Callable[[], None]) -> None:

@@ -1,5 +1,7 @@
 """Evaluate a checkpoint: python tools/test.py CONFIG CHECKPOINT [options]."""
 import launch
+from data_checks import check_data
+from errors import UserError, check_file
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -24,18 +26,18 @@ def parse_args():
 def apply(args, cfg: Config) -> None:
     """Write the arguments of testing into the config."""
     scope = cfg.get('default_scope', 'mmengine')
-    launch.check_file(args.checkpoint, 'checkpoint', 'give the path of a .pth file')
+    check_file(args.checkpoint, 'checkpoint', 'give the path of a .pth file')
     cfg.load_from = args.checkpoint
     if args.show_dir:
         if scope not in DRAW:
-            raise launch.UserError(f'--show-dir works under {", ".join(DRAW)}, got a config with '
-                                   f'default_scope {scope!r}: leave it out.')
+            raise UserError(f'--show-dir works under {", ".join(DRAW)}, got a config with '
+                            f'default_scope {scope!r}: leave it out.')
         cfg.default_hooks.visualization = DRAW[scope](args.show_dir)
     if args.tta:
         _augment(cfg, scope)
     if args.out:
         if not args.out.endswith(('.pkl', '.pickle')):
-            raise launch.UserError(f'--out must end in .pkl or .pickle, got {args.out!r}.')
+            raise UserError(f'--out must end in .pkl or .pickle, got {args.out!r}.')
         dump = dict(type=DUMP.get(scope, 'DumpResults'), out_file_path=args.out)
         cfg.test_evaluator = [*_as_list(cfg.test_evaluator), dump]
 
@@ -43,7 +45,7 @@ def apply(args, cfg: Config) -> None:
 def _augment(cfg: Config, scope: str) -> None:
     for key in ('tta_model', 'tta_pipeline'):
         if key not in cfg:
-            raise launch.UserError(f'--tta needs {key} in the config, which has none: add it.')
+            raise UserError(f'--tta needs {key} in the config, which has none: add it.')
     if scope == 'mmdet' and cfg.model.get('roi_head', {}).get('mask_head'):
         # mmdet refuses to merge masks, so a Mask R-CNN is tested as the detector inside it.
         print('--tta merges boxes only: masks are left out.', flush=True)
@@ -63,7 +65,7 @@ def main():
     args = parse_args()
     cfg = launch.load_config(args)
     apply(args, cfg)
-    launch.check_data(cfg, 'test')
+    check_data(cfg, 'test')
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.test()
 

@@ -1,5 +1,7 @@
 """Train a model: python tools/train.py CONFIG [options]. mmengine's Runner does the work."""
 import launch
+from data_checks import check_data
+from errors import UserError, check_file
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
@@ -27,17 +29,17 @@ def apply(args, cfg: Config) -> None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
     if cfg.get('load_from'):
-        launch.check_file(cfg.load_from, 'checkpoint', 'give the path of a .pth file')
+        check_file(cfg.load_from, 'checkpoint', 'give the path of a .pth file')
     if args.amp:
         if get_device() in ('cpu', 'mps'):
-            raise launch.UserError('--amp needs a GPU that mmengine can run it on, and torch sees '
-                                   f'none here (device {get_device()}): leave it out.')
+            raise UserError('--amp needs a GPU that mmengine can run it on, and torch sees '
+                            f'none here (device {get_device()}): leave it out.')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-            raise launch.UserError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) '
-                                   'in the config, which has none: add it.')
+            raise UserError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) '
+                            'in the config, which has none: add it.')
         cfg.auto_scale_lr.enable = True
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
@@ -49,7 +51,7 @@ def main():
     args = parse_args()
     cfg = launch.load_config(args)
     apply(args, cfg)
-    launch.check_data(cfg, 'train', 'val')
+    check_data(cfg, 'train', 'val')
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.train()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # launch.py; last, for tools/test.py
 
 import torch
-from launch import UserError
+from errors import UserError
 from torch import Tensor
 
 import swinv2_mm

@@ -17,7 +17,7 @@ import launch
 import peer_models
 import torch
 from checkpoint_files import Windows
-from launch import UserError
+from errors import UserError
 
 from swinv2_mm.checkpoints import LAYOUTS, detect_layout, from_native, plan, plan_back, to_native
 from swinv2_mm.checkpoints.read import read_checkpoint

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from launch import UserError
+from errors import UserError
 from torch import Tensor, nn
 
 from swinv2_mm import SwinTransformerV2

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import checkpoint_files as files
 import launch
-from launch import UserError
+from errors import UserError
 
 from swinv2_mm.checkpoints import LAYOUTS, detect_layout, to_native
 from swinv2_mm.checkpoints.transfer import PATCH, arch_of

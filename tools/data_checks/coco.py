@@ -1,0 +1,66 @@
+"""COCO json against the classes of the data set and the heads of the model.
+
+mmdet numbers labels by the order of the categories in the file, whatever the order of `classes`: a
+class list in another order would train, and name every result wrongly.
+"""
+import json
+import os
+from pathlib import Path
+
+from errors import UserError, check_file, short
+
+from . import class_counts
+
+
+def check(dataset: dict, where: str, model: dict) -> None:
+    """Raise UserError for a missing or foreign file, foreign classes, heads of another count."""
+    if str(dataset.get('type')).rpartition('.')[2] != 'CocoDataset':
+        return
+    path = os.path.join(dataset.get('data_root') or '', dataset['ann_file'])
+    check_file(path, 'annotation file', f'put the data there, or set data_root and ann_file of '
+               f'{where}.dataset')
+    names = _category_names(path)
+    classes = (dataset.get('metainfo') or {}).get('classes') or _coco_classes()
+    if isinstance(classes, str):
+        raise UserError(f'metainfo.classes of {where}.dataset must be a tuple of names, got the '
+                        f'string {classes!r}: write ({classes!r},).')
+    expected = tuple(name for name in names if name in classes)
+    if tuple(classes) != expected:
+        raise UserError(
+            f'metainfo.classes of {where}.dataset must be categories of {path} in the order of '
+            f'that file, got {short(classes)} where the file has {short(names)}: set '
+            f'classes={short(expected or tuple(names))}.')
+    for place, count in class_counts(model):
+        if count != len(classes):
+            raise UserError(f'{place}.num_classes must be the number of classes of the data, '
+                            f'{len(classes)}, got {count}: set it in the config.')
+
+
+def _category_names(path: str) -> list[str]:
+    try:
+        content = json.loads(Path(path).read_bytes())
+        came = _fault(content)
+    except ValueError as error:
+        came = f'text that is not json ({error})'
+    if came:
+        raise UserError(f'{path} is not COCO json: it must be an object with the lists images, '
+                        f'annotations and categories, got {came}: convert the annotations to COCO '
+                        'format first.')
+    return [category['name'] for category in content['categories']]
+
+
+def _fault(content) -> str:
+    """What keeps parsed json from being COCO's, in words; empty where nothing does."""
+    if not isinstance(content, dict):
+        return type(content).__name__
+    lacking = [key for key in ('images', 'annotations', 'categories')
+               if not isinstance(content.get(key), list)]
+    if lacking:
+        return f'an object without {" and ".join(lacking)}'
+    named = all(isinstance(c, dict) and 'name' in c for c in content['categories'])
+    return '' if named else 'a category without a name'
+
+
+def _coco_classes() -> tuple[str, ...]:
+    from mmdet.datasets import CocoDataset
+    return CocoDataset.METAINFO['classes']
