@@ -12,3 +12,8 @@ MODELS = Registry(
 WEIGHT_INITIALIZERS = Registry(
     'weight initializer', parent=mmengine.WEIGHT_INITIALIZERS, scope='swinv2_mm',
     locations=['swinv2_mm.checkpoints'])
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor', parent=mmengine.OPTIM_WRAPPER_CONSTRUCTORS,
+    scope='swinv2_mm', locations=['swinv2_mm.engine'])
+TRANSFORMS = Registry(
+    'transform', parent=mmengine.TRANSFORMS, scope='swinv2_mm', locations=['swinv2_mm.videos'])

@@ -211,16 +211,19 @@ class _SwinV2(BaseModule):
         strides = (*time, height << i, width << i)
         return strides[0] if len(set(strides)) == 1 else strides
 
-    def _features(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(B, C_in, *S) -> one (B, C_i, *S_i) per out index."""
+    def _tokens(self, x: Tensor) -> Tensor:
+        """(B, C_in, *S) -> (B, *S_0, C_0), channels last from here."""
         self._check_input(x)
+        return self.patch_embed(x)
+
+    def _features(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Tokens (B, *S_0, C_0) -> one (B, C_i, *S_i) per out index."""
         if self.pretrained_window_sizes is None:
             raise ValueError(
                 "pretrained_window_sizes='from_checkpoint' must get them from weights before the "
                 'first forward pass, got none: call swinv2_mm.checkpoints.load_backbone(model, '
                 "file), or set init_cfg=dict(type='swinv2_mm.PretrainedSwinV2', checkpoint=file) "
                 'and call init_weights().')
-        x = self.patch_embed(x)  # channels last from here: (B, *S, C)
         outs = []
         for i, stage in enumerate(self.layers):
             x = stage(x)
@@ -229,6 +232,26 @@ class _SwinV2(BaseModule):
             if stage.downsample is not None:
                 x = stage.downsample(x)
         return tuple(outs)
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Layer that a parameter is in, counted from the input, and the number of layers.
+
+        Layers are those of the official layer-wise learning rates: 0 is the patch embedding and
+        SimMIM's mask token; then one for each block, merging joins the block before it; the last
+        is all that follows: the output norms, and what does not begin with `prefix`.
+        """
+        depths = [len(stage.blocks) for stage in self.layers]
+        last = sum(depths) + 1
+        layer = last
+        if param_name.startswith(prefix):
+            part, *rest = param_name.removeprefix(prefix).split('.')
+            if part in ('patch_embed', 'mask_token'):
+                layer = 0
+            elif part == 'layers':
+                stage = int(rest[0])
+                blocks = int(rest[2]) + 1 if rest[1] == 'blocks' else depths[stage]
+                layer = sum(depths[:stage]) + blocks
+        return layer, last + 1
 
     def _check_input(self, x: Tensor) -> None:
         axes = {2: '(B, C, H, W)', 3: '(B, C, T, H, W)'}[self.ndim]
@@ -320,7 +343,7 @@ class SwinTransformerV2(_SwinV2):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, C, H, W), any H and W -> one (B, C_i, H_i, W_i) per out index."""
-        return self._features(x)
+        return self._features(self._tokens(x))
 
 
 @MODELS.register_module()
@@ -338,5 +361,5 @@ class SwinTransformerV2Video(_SwinV2):
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """(B, C, T, H, W) -> one (B, C_i, T', H_i, W_i) per out index; bare if there is one."""
-        outs = self._features(x)
+        outs = self._features(self._tokens(x))
         return outs[0] if len(outs) == 1 else outs

@@ -6,10 +6,7 @@ max_iters = 1000
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=2e-3, betas=(0.9, 0.999), weight_decay=0.05),
-    # As the official code: no decay on 1-D parameters, the position network and the temperature.
-    paramwise_cfg=dict(
-        flat_decay_mult=0.0,
-        custom_keys={'cpb_mlp': dict(decay_mult=0.0), 'logit_scale': dict(decay_mult=0.0)}),
+    constructor='swinv2_mm.SwinV2OptimWrapperConstructor',
     clip_grad=dict(max_norm=5.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
