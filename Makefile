@@ -10,7 +10,7 @@ SETUP = @for p in .venv/bin/python $(PYTHON) python3.11 python3.12 python3.10 py
 .PHONY: help setup demo test check clean
 
 help:
-	@echo "make demo [TASK=det]  train and run a small example end to end"
+	@echo "make demo [TASK=det]  train and run a small example: det, seg, cls, video, mim, all"
 	@echo "make test             run all tests"
 	@echo "make check            lint"
 	@echo "make setup            make .venv (the others do it too when it is missing or out of date)"

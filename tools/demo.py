@@ -1,4 +1,4 @@
-"""Train, test and draw a small model on rendered data: python tools/demo.py [TASK].
+"""Train, test and draw a small model on rendered data: python tools/demo.py [TASK | all].
 
 The same commands that a user types do the work; this runs them, shows one line of progress and
 gathers the results under work_dirs/demo/TASK. Stopped half way, it goes on from the last
@@ -26,21 +26,46 @@ from matplotlib import pyplot as plt
 ROOT = Path(__file__).resolve().parents[1]
 
 
+SHOW = (('tools/test.py', '{config}', '{checkpoint}', '--work-dir', '{work_dir}',
+         '--show-dir', '{pictures}'),)
+
+
 class Task(NamedTuple):
-    """One demo: its config, the arguments that make its data, and the metrics it is judged by."""
+    """One demo: its config, the commands that make its data and judge it, and what they measure."""
 
     config: str
     data: tuple[str, ...]
     metrics: dict[str, str]  # name in the log -> name for people
+    minutes: str  # of training on two cores
+    drawn: str  # what a picture shows
+    judge: tuple[tuple[str, ...], ...] = SHOW
 
 
 TASKS = {
     'det': Task('configs/demo/det_nano.py', ('tools/dataset/make_shapes.py',),
                 {'coco/bbox_mAP_50': 'box AP50', 'coco/bbox_mAP': 'box AP',
-                 'coco/segm_mAP_50': 'mask AP50', 'coco/segm_mAP': 'mask AP'}),
+                 'coco/segm_mAP_50': 'mask AP50', 'coco/segm_mAP': 'mask AP'},
+                '13', 'left: ground truth, right: prediction'),
+    'seg': Task('configs/demo/seg_nano.py', ('tools/dataset/make_shapes.py',),
+                {'mIoU': 'mIoU in %', 'mAcc': 'mean accuracy in %', 'aAcc': 'accuracy in %'},
+                '6', 'left: ground truth, right: prediction'),
+    'cls': Task('configs/demo/cls_nano.py', ('tools/dataset/make_crops.py',),
+                {'accuracy/top1': 'top-1 in %'}, '4', 'truth and prediction'),
+    'video': Task('configs/demo/video_nano.py', ('tools/dataset/make_motions.py',),
+                  {'acc/top1': 'top-1'}, '8', 'frames, truth and prediction',
+                  (('tools/test.py', '{config}', '{checkpoint}', '--work-dir', '{work_dir}',
+                    '--out', '{work_dir}/predictions.pkl'),
+                   ('tools/visualization/filmstrips.py', '{config}', '{work_dir}/predictions.pkl',
+                    '--out-dir', '{pictures}'))),
+    'mim': Task('configs/demo/mim_nano.py', ('tools/dataset/make_shapes.py',),
+                {'masked_l1': 'L1 on hidden pixels', 'visible_mean_l1': 'of the visible mean',
+                 'ratio': 'ratio'}, '6', 'image, what is seen of it, what is filled in',
+                (('tools/visualization/reconstructions.py', '{config}', '{checkpoint}',
+                  'data/shapes/val', '--out-dir', '{pictures}',
+                  '--json', '{work_dir}/metrics.json'),)),
 }
 PROGRESS = re.compile(r'(?:Iter|Epoch)\((train|val|test)\).*?\[ *(\d+)/ *(\d+)\]')
-DETAILS = re.compile(r'(eta: [\d:days, ]+|\bloss: [\d.]+|bbox_mAP_50: [\d.]+)')
+DETAILS = re.compile(r'(eta: [\d:days, ]+|\bloss: [\d.]+|\b(?:bbox_mAP_50|mIoU|\S*top1): [\d.]+)')
 
 
 def run(command: list[str], log: Path) -> None:
@@ -87,7 +112,7 @@ def draw_curves(work_dir: Path, task: Task) -> Path:
     for key, name in task.metrics.items():
         points = [(row['step'], row[key]) for row in rows if key in row]
         right.plot(*zip(*points) if points else ((), ()), marker='o', label=name)
-    right.set(xlabel='iteration', ylim=(0, 1))
+    right.set(xlabel='iteration', ylim=(0, 100 if 'in %' in name else 1))
     right.legend()
     for axes in (left, right):
         axes.grid(alpha=0.3)
@@ -107,42 +132,50 @@ def draw_sheet(pictures: Path, sheet: Path, columns: int = 3, rows: int = 4) -> 
     return sheet
 
 
-def test_metrics(work_dir: Path) -> dict[str, float]:
-    """What the newest test run measured."""
-    newest = max(work_dir.glob('*/[0-9]*_[0-9]*.json'))
-    return json.loads(newest.read_text().splitlines()[-1])
+def measured(work_dir: Path) -> dict[str, float]:
+    """What the last command that judged the model wrote down."""
+    files = [*work_dir.glob('*/[0-9]*_[0-9]*.json'), *work_dir.glob('metrics.json')]
+    return json.loads(max(files, key=os.path.getmtime).read_text().splitlines()[-1])
+
+
+def demo(name: str) -> None:
+    """Run the demo of a task from data to results."""
+    task = TASKS[name]
+    work_dir = Path('work_dirs/demo') / name
+    work_dir.mkdir(parents=True, exist_ok=True)
+    log = work_dir / 'output.txt'
+    print(f'{name} 1/4 data: rendering, about 15 s', flush=True)
+    run(list(task.data), log)
+    print(f'{name} 2/4 training {task.config}, about {task.minutes} minutes on 2 cores (delete '
+          f'{work_dir} to train anew)', flush=True)
+    run(['tools/train.py', task.config, '--work-dir', str(work_dir), '--seed', '0', '--resume'],
+        log)
+    print(f'{name} 3/4 testing and drawing, about 1 minute', flush=True)
+    checkpoint = (work_dir / 'last_checkpoint').read_text().strip()
+    pictures = work_dir / 'pictures'
+    places = dict(config=task.config, checkpoint=checkpoint, work_dir=work_dir,
+                  pictures=pictures.resolve())
+    for command in task.judge:
+        run([word.format(**places) for word in command], log)
+    print(f'{name} 4/4 results', flush=True)
+    values = measured(work_dir)
+    for key, label in task.metrics.items():
+        # A model that finds nothing at all is not measured.
+        print(f'  {label:<20} {values.get(key, 0.0):.3f}')
+    sheet = draw_sheet(pictures, work_dir / 'pictures.png')
+    for what, path in {'pictures': f'{pictures}/ and {sheet} ({task.drawn})',
+                       'curves': draw_curves(work_dir, task), 'checkpoint': checkpoint,
+                       'log': log}.items():
+        print(f'  {what:<20} {path}')
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('task', nargs='?', default='det', choices=TASKS)
-    name = parser.parse_args().task
-    task = TASKS[name]
+    parser.add_argument('task', nargs='?', default='det', choices=[*TASKS, 'all'])
+    chosen = parser.parse_args().task
     os.chdir(ROOT)
-    work_dir = Path('work_dirs/demo') / name
-    work_dir.mkdir(parents=True, exist_ok=True)
-    log = work_dir / 'output.txt'
-    print('1/4 data: rendering, about 15 s', flush=True)
-    run(list(task.data), log)
-    print(f'2/4 training {task.config}, about 13 minutes on 2 cores (delete {work_dir} to train '
-          'anew)', flush=True)
-    run(['tools/train.py', task.config, '--work-dir', str(work_dir), '--seed', '0', '--resume'],
-        log)
-    print('3/4 testing and drawing, about 1 minute', flush=True)
-    checkpoint = (work_dir / 'last_checkpoint').read_text().strip()
-    pictures = work_dir / 'pictures'
-    run(['tools/test.py', task.config, checkpoint, '--work-dir', str(work_dir),
-         '--show-dir', str(pictures.resolve())], log)
-    print('4/4 results', flush=True)
-    values = test_metrics(work_dir)
-    for key, label in task.metrics.items():
-        # A model that finds nothing at all is not measured.
-        print(f'  {label:<12} {values.get(key, 0.0):.3f}')
-    sheet = draw_sheet(pictures, work_dir / 'pictures.png')
-    for what, path in {'pictures': f'{pictures}/ and {sheet} (left: ground truth, right: '
-                       'prediction)', 'curves': draw_curves(work_dir, task),
-                       'checkpoint': checkpoint, 'log': log}.items():
-        print(f'  {what:<12} {path}')
+    for name in TASKS if chosen == 'all' else [chosen]:
+        demo(name)
 
 
 if __name__ == '__main__':
