@@ -63,6 +63,7 @@ def test_a_dumped_config_gives_the_same_windows(name, window, tmp_path):
 
 RESOLVE = """
 import sys
+from importlib.util import find_spec
 import torch
 from mmengine.config import Config
 from mmengine.registry import *
@@ -86,7 +87,11 @@ for path in sys.argv[1:]:
     build_optim_wrapper(model, cfg.optim_wrapper)
     for split in ('train', 'val', 'test'):
         if cfg.get(f'{split}_dataloader'):  # pre-training has no validation
-            DATASETS.build(cfg[f'{split}_dataloader'].dataset | dict(lazy_init=True))
+            dataset = cfg[f'{split}_dataloader'].dataset
+            for step in dataset.pipeline:
+                if step.type == 'RandomApply' and not find_spec('instaboostfast'):
+                    step.transforms = [t for t in step.transforms if t.type != 'InstaBoost']
+            DATASETS.build(dataset | dict(lazy_init=True))
     for transform in cfg.get('tta_pipeline', []):
         TRANSFORMS.build(transform)
     if 'tta_model' in cfg:

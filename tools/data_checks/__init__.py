@@ -27,11 +27,15 @@ def check_data(cfg: Config, *splits: str) -> None:
 
 
 def class_counts(node, place: str = 'model') -> Iterator[tuple[str, int]]:
-    """Every num_classes under a model's config; a region proposal head has its own sense of it."""
+    """Every num_classes under a model's config, but of heads that have their own sense of it.
+
+    A region proposal head tells object from none, HTC's semantic head knows COCO's stuff as well.
+    """
     if isinstance(node, dict):
         if 'num_classes' in node:
             yield place, node['num_classes']
-        children = [(f'{place}.{key}', value) for key, value in node.items() if key != 'rpn_head']
+        children = [(f'{place}.{key}', value) for key, value in node.items()
+                    if key not in ('rpn_head', 'semantic_head')]
     else:
         children = [(f'{place}[{i}]', value) for i, value in enumerate(node)]
     for name, child in children:

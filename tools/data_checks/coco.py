@@ -9,13 +9,14 @@ from pathlib import Path
 
 from errors import UserError, check_file, short
 
-from . import class_counts
+from . import class_counts, packages
 
 
 def check(dataset: dict, where: str, model: dict) -> None:
     """Raise UserError for a missing or foreign file, foreign classes, heads of another count."""
     if str(dataset.get('type')).rpartition('.')[2] != 'CocoDataset':
         return
+    packages.check(dataset, where)
     path = os.path.join(dataset.get('data_root') or '', dataset['ann_file'])
     check_file(path, 'annotation file', f'put the data there, or set data_root and ann_file of '
                f'{where}.dataset')
