@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from helpers import ROOT, checked, make_shapes, run_tool
+from helpers import ROOT, checked, run_tool
 
 sys.path.append(str(ROOT / 'benchmarks'))
 import chain
@@ -20,7 +20,6 @@ def test_the_table_gives_means_and_deviations():
 
 @pytest.mark.slow
 def test_each_stage_starts_from_the_one_before_and_is_not_run_twice(tmp_path):
-    make_shapes(tmp_path / 'data/shapes', train=4, val=2)
     checked(run_tool('tools/dataset/make_crops.py', '--out', tmp_path / 'data/shapes_crops',
                      '--train', 12, '--val', 6))
     words = ['benchmarks/chain.py', '--tasks', 'mim', 'cls', '--seeds', 0, '--iterations', 2,

@@ -108,6 +108,7 @@ def test_a_training_step_reaches_every_parameter(name):
     cfg.model.backbone.update(arch=ARCHS['nano']._asdict(), drop_path_rate=0.0)
     cfg.model.neck.in_channels = 256
     cfg.train_pipeline[3].update(input_size=64)
+    squares = 64 // cfg.train_pipeline[3].mask_patch_size
     torch.manual_seed(0)
     model = build(cfg)
     model.init_weights()
@@ -119,7 +120,8 @@ def test_a_training_step_reaches_every_parameter(name):
     for step in last:
         data = step(data)
     mask = data['data_samples'].mask
-    assert mask.shape == (16, 16) and mask.sum() == 64 * 3  # ceil(0.6 * 4) of 4 squares of 64
+    assert mask.shape == (16, 16)
+    assert mask.sum() == (16 // squares) ** 2 * -(-squares ** 2 * 3 // 5)  # ceil of six tenths
     ready = model.data_preprocessor(dict(
         inputs=data['inputs'][None], data_samples=[data['data_samples']]), True)
     loss = model(**ready, mode='loss')['loss']

@@ -44,10 +44,10 @@ def test_a_picture_shows_the_image_what_is_seen_and_what_is_filled_in(trained):
     checked(run_tool(TOOL, DEMO, trained / 'model.pth', trained / 'images',
                      '--out-dir', trained / 'drawn', '--draw', 1))
     file, = (trained / 'drawn').iterdir()
-    image, seen, filled = (cv2.imread(str(file))[:, start:start + 128] for start in (0, 132, 264))
+    image, seen, filled = (cv2.imread(str(file))[:, start:start + 64] for start in (0, 68, 136))
     assert abs(image.astype(int) - 60).max() <= 1
     hidden = abs(seen.astype(int) - 128).max(-1) <= 1
-    assert hidden.sum() == 10 * 32 * 32  # ceil(0.6 * 16) squares
+    assert hidden.sum() == 10 * 16 * 16  # ceil(0.6 * 16) squares
     assert np.array_equal(seen[~hidden], image[~hidden])
     assert np.array_equal(filled[~hidden], image[~hidden])
     pixels = load(DEMO).model.data_preprocessor

@@ -57,11 +57,11 @@ TASKS = {
                     '--out', '{work_dir}/predictions.pkl'),
                    ('tools/visualization/filmstrips.py', '{config}', '{work_dir}/predictions.pkl',
                     '--out-dir', '{pictures}'))),
-    'mim': Task('configs/demo/mim_nano.py', ('tools/dataset/make_shapes.py',),
+    'mim': Task('configs/demo/mim_nano.py', ('tools/dataset/make_crops.py',),
                 {'masked_l1': 'L1 on hidden pixels', 'visible_mean_l1': 'of the visible mean',
                  'ratio': 'ratio'}, '6', 'image, what is seen of it, what is filled in',
                 (('tools/visualization/reconstructions.py', '{config}', '{checkpoint}',
-                  'data/shapes/val', '--out-dir', '{pictures}',
+                  'data/shapes_crops/val', '--out-dir', '{pictures}',
                   '--json', '{work_dir}/metrics.json'),)),
 }
 PROGRESS = re.compile(r'(?:Iter|Epoch)\((train|val|test)\).*?\[ *(\d+)/ *(\d+)\]')

@@ -12,6 +12,7 @@ model = dict(
     backbone=dict(arch='nano', window_size=8, drop_path_rate=0.0),
     neck=dict(in_channels=256),
     head=dict(loss=dict(type='PixelReconstructionLoss', criterion='L1', channel=3)))
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
 val_cfg = test_cfg = None
 default_hooks = dict(
     checkpoint=dict(by_epoch=False, interval=250, save_best=None), logger=dict(interval=20))
