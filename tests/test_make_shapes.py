@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ sys.path.insert(0, str(TOOLS))
 
 import make_shapes  # noqa: E402
 import shapes  # noqa: E402
+from whole_set import random_stream  # noqa: E402
 
 
 def command(out, *words, size=SIZE):
@@ -47,7 +49,7 @@ def contents(folder):
 
 def scenes(count, size=SIZE, split='train', seed=0):
     for index in range(count):
-        yield make_shapes.sample_scene(make_shapes.scene_rng(seed, split, index), size)
+        yield make_shapes.sample_scene(random_stream(seed, split, index), size)
 
 
 @pytest.fixture(scope='module')
@@ -239,6 +241,24 @@ def test_pictures_are_those_of_the_scenes_and_no_object_is_left_unlabelled(data)
 
 
 @pytest.mark.parametrize('split', ['train', 'val'])
+def test_a_map_holds_background_and_the_class_of_the_shape_on_top(data, split):
+    coco = COCO(data / f'{split}.json')
+    seen = set()
+    for image in coco.imgs.values():
+        name = Path(image['file_name']).with_suffix('.png')
+        stored = cv2.imread(str(data / f'{split}_maps' / name), cv2.IMREAD_UNCHANGED)
+        expected = np.zeros(SIZE, np.uint8)
+        for one in coco.imgToAnns[image['id']]:  # category ids count from 1, as the maps do
+            expected[coco.annToMask(one) == 1] = one['category_id']
+        assert stored.dtype == np.uint8
+        np.testing.assert_array_equal(stored, expected)
+        seen |= set(np.unique(stored))
+    assert len(list((data / f'{split}_maps').iterdir())) == len(coco.imgs)
+    if split == 'train':
+        assert seen == set(range(len(shapes.KINDS) + 1))
+
+
+@pytest.mark.parametrize('split', ['train', 'val'])
 def test_box_and_area_agree_with_the_mask(data, split):
     coco = COCO(data / f'{split}.json')
     assert [one['id'] for one in coco.dataset['images']] == list(range(1, len(coco.imgs) + 1))
@@ -284,11 +304,29 @@ def test_other_arguments_need_force(tmp_path):
     assert os.listdir(tmp_path) == ['shapes']
 
 
-def test_a_set_that_lost_a_picture_is_not_taken_for_whole(tmp_path):
+@pytest.mark.parametrize('lost', ['train/000001.jpg', 'train_maps/000000.png', 'val.json'])
+def test_a_set_that_lost_a_file_is_not_taken_for_whole(tmp_path, lost):
     make_shapes.main(arguments(tmp_path / 'shapes', train=2, val=1))
-    (tmp_path / 'shapes' / 'train' / '000001.jpg').unlink()
+    (tmp_path / 'shapes' / lost).unlink()
     with pytest.raises(SystemExit, match='--force'):
         make_shapes.main(arguments(tmp_path / 'shapes', train=2, val=1))
+
+
+def test_a_set_of_version_1_which_has_no_maps_is_replaced_by_force_only(tmp_path):
+    out = tmp_path / 'shapes'
+    make_shapes.main(arguments(out, train=2, val=1))
+    new = contents(out)
+    for split in ('train', 'val'):
+        shutil.rmtree(out / f'{split}_maps')
+        path = out / f'{split}.json'
+        path.write_text(path.read_text().replace(f'"version":{make_shapes.VERSION}', '"version":1'))
+    with pytest.raises(SystemExit) as stop:
+        make_shapes.main(arguments(out, train=2, val=1))
+    assert str(stop.value) == (
+        f'make_shapes.py: --out must be a new folder or a set of version {make_shapes.VERSION} of '
+        f'this tool, {out} is of version 1: give --force to replace it')
+    make_shapes.main(arguments(out, train=2, val=1, force=True))
+    assert contents(out) == new
 
 
 def test_force_never_removes_what_this_tool_did_not_write(tmp_path):
@@ -409,3 +447,11 @@ def test_a_folder_without_leave_to_write_ends_with_one_sentence(tmp_path):
     tmp_path.chmod(0o700)
     assert done.returncode != 0
     assert 'Permission denied' in done.stderr and done.stderr.count('\n') == 1
+
+
+def test_a_missing_package_is_named_with_the_line_that_brings_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'pycocotools', None)
+    with pytest.raises(SystemExit, match='^make_shapes.py: this set is written with pycocotools, '
+                                         'which is missing: run `pip install pycocotools`$'):
+        make_shapes.main(arguments(tmp_path / 'shapes', train=1, val=0))
+    assert os.listdir(tmp_path) == []

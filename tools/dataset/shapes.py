@@ -192,16 +192,21 @@ def render(scene: Scene) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _background(scene):
+    return _clutter(scene.size, scene.colours, scene.background_seed).copy()
+
+
+@lru_cache(maxsize=1)  # the frames of a film share it
+def _clutter(size, colours, seed):
     """Gradient, cloudy noise and clutter that is none of the kinds: (H, W, 3) float32 BGR."""
-    rng = np.random.default_rng(scene.background_seed)
-    height, width = scene.size
+    rng = np.random.default_rng(seed)
+    height, width = size
     y, x = np.mgrid[0:1:height * 1j, 0:1:width * 1j].astype(np.float32) - 0.5
     turn = rng.uniform(0, 2 * np.pi)
     mix = 0.5 + 0.7 * (x * np.cos(turn) + y * np.sin(turn))
     for cells, strength in ((3, 0.30), (6, 0.15), (14, 0.08)):
         grid = rng.uniform(-1, 1, (cells, cells)).astype(np.float32)
         mix += strength * cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
-    canvas = _blend(scene.colours, np.clip(mix, 0, 1))
+    canvas = _blend(colours, np.clip(mix, 0, 1))
     for _ in range(rng.integers(3, 8)):
         _blot(canvas, rng)
     for _ in range(rng.integers(4, 13)):

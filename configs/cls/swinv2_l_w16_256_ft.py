@@ -1,0 +1,26 @@
+"""SwinV2-L, 22K weights fine-tuned on ImageNet-1K at 256, windows 12 to 16, 30 epochs, batch 1024
+(8 GPUs x 128).
+
+From the paper (A2.1): 256, AdamW, 30 epochs, cosine, learning rate 4e-5, weight decay 1e-8, batch
+1024; the 1,000 rows of the classifier are the matching ones of the 22K classifier. From the
+official settings: drop path 0.2, 5 epochs of warm-up, clipping at 5, first and last rate,
+augmentation.
+Reference: top-1 86.9, top-5 98.0 (official zoo). Not trained here.
+    tools/dist_train.sh configs/cls/swinv2_l_w16_256_ft.py 8
+"""
+_base_ = [
+    '../_base_/models/classifier.py', '../_base_/datasets/imagenet_256.py',
+    '../_base_/schedules/adamw_ft_30e.py', '../_base_/cls_runtime.py'
+]
+model = dict(
+    backbone=dict(
+        arch='large',
+        window_size=16,
+        pretrained_window_sizes=[12, 12, 12, 6],
+        drop_path_rate=0.2),
+    head=dict(in_channels=1536),
+    # Of the whole model, not of its backbone: it fills the classifier too.
+    init_cfg=dict(
+        type='swinv2_mm.PretrainedSwinV2',
+        checkpoint='https://github.com/SwinTransformer/storage/releases/download/v2.0.0/'
+        'swinv2_large_patch4_window12_192_22k.pth'))
