@@ -41,11 +41,11 @@ class Stage(NamedTuple):
 
 
 STAGES = {
-    'mim': Stage(None, 'shapes_crops', 600, 'ratio', 'masked L1 / that of the visible mean'),
-    'cls': Stage('mim', 'shapes_crops', 300, 'accuracy/top1', 'top-1', 0.01),
-    'det': Stage('cls', 'shapes', 300, 'coco/bbox_mAP_50', 'box AP50'),
-    'seg': Stage('cls', 'shapes', 300, 'mIoU', 'mIoU', 0.01),
-    'video': Stage('cls', 'motions', 300, 'acc/top1', 'top-1'),
+    'mim': Stage(None, 'shapes_crops', 400, 'ratio', 'masked L1 / that of the visible mean'),
+    'cls': Stage('mim', 'shapes_crops', 200, 'accuracy/top1', 'top-1', 0.01),
+    'det': Stage('cls', 'shapes', 250, 'coco/bbox_mAP_50', 'box AP50'),
+    'seg': Stage('cls', 'shapes_crops', 200, 'mIoU', 'mIoU', 0.01),
+    'video': Stage('cls', 'motions', 150, 'acc/top1', 'top-1'),
 }
 
 

@@ -53,7 +53,8 @@ def drawn():
 
 
 def test_there_is_one_folder_a_kind_and_as_many_pictures_of_each(data):
-    assert sorted(path.name for path in data.iterdir()) == ['set.json', 'train', 'val']
+    assert sorted(path.name for path in data.iterdir()) == [
+        'set.json', 'train', 'train_maps', 'val', 'val_maps']
     for split, count in (('train', 14), ('val', 6)):
         folders = {path.name: sorted(one.name for one in path.iterdir())
                    for path in (data / split).iterdir()}
@@ -154,3 +155,12 @@ def test_a_bad_argument_ends_with_one_sentence(tmp_path, words, sentence):
     assert done.returncode != 0
     assert done.stderr == f'make_crops.py: {sentence}\n'
     assert os.listdir(tmp_path) == []
+
+
+def test_a_map_holds_the_kind_where_the_shape_is(data, drawn):
+    for index in range(14):
+        kind = shapes.KINDS[index % KINDS]
+        found = cv2.imread(str(data / f'train_maps/{kind}/{index:06d}.png'), cv2.IMREAD_UNCHANGED)
+        labels, _, _, inside = drawn[index]
+        assert found.dtype == np.uint8
+        assert np.array_equal(found, inside * (1 + labels[0]))

@@ -144,7 +144,7 @@ def demo(name: str) -> None:
     work_dir = Path('work_dirs/demo') / name
     work_dir.mkdir(parents=True, exist_ok=True)
     log = work_dir / 'output.txt'
-    print(f'{name} 1/4 data: rendering, about 15 s', flush=True)
+    print(f'{name} 1/4 data: rendering, a minute at most', flush=True)
     run(list(task.data), log)
     print(f'{name} 2/4 training {task.config}, about {task.minutes} minutes on 2 cores (delete '
           f'{work_dir} to train anew)', flush=True)

@@ -1,13 +1,14 @@
-"""Write a toy classification data set: one shape a picture, over clutter, one folder a kind.
+"""Write a toy data set of single shapes over clutter: one folder a kind, and a map a picture.
 
     python tools/dataset/make_crops.py --out data/shapes_crops --train 6000 --val 600 --size 64
 
-gives data/shapes_crops/{train,val}/{disc,square,...}/000000.jpg ...: picture i is of kind i modulo
-the number of kinds, so that there are as many of each, to within one, and no two of a split have
-one name. Each is cut out of a larger scene, so its clutter is that of the scenes. Picture i of a
-seed is the same whatever the counts, byte for byte with the same numpy and OpenCV. The set is built
-beside --out and renamed into place when whole; a run that is killed outright leaves at most a
-`.shapes_crops.partial-*` folder there, safe to delete.
+gives data/shapes_crops/{train,val}/{disc,square,...}/000000.jpg ... and under {train,val}_maps the
+same with .png, the class of every pixel: 0 for the background, 1 to 6 for the kinds in the order of
+the scenes. Picture i is of kind i modulo the number of kinds, so that there are as many of each, to
+within one, and no two of a split have one name. Each is cut out of a larger scene, whose clutter it
+shows. Picture i of a seed is the same whatever the counts, byte for byte with the same
+numpy and OpenCV. The set is built beside --out and renamed into place when whole; a run that is
+killed outright leaves at most a `.shapes_crops.partial-*` folder there, safe to delete.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from whole_set import (
 )
 
 TOOL = 'make_crops.py'
-VERSION = 1  # raise it when the same arguments come to give other files
+VERSION = 2  # raise it when the same arguments come to give other files
 
 # Easier than the scenes, so that a small model learns them in minutes: large, in the middle,
 # upright and plain.
@@ -65,26 +66,35 @@ def sample_crop(rng: np.random.Generator, kind: str, size: int) -> Scene:
                  noise_seed=sample_seed(rng))
 
 
-def crop(scene: Scene) -> np.ndarray:
-    """Draw a scene of `sample_crop` and cut the picture out: (size, size, 3) uint8 BGR."""
-    return render(scene)[0][AROUND:-AROUND, AROUND:-AROUND]
+def crop(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a scene of `sample_crop` and cut the picture out, with its map.
+
+    Returns (size, size, 3) uint8 BGR, and (size, size) uint8: 1 + label on the shape, else 0.
+    """
+    image, masks, labels = render(scene)
+    inside = slice(AROUND, -AROUND)
+    return image[inside, inside], masks[0, inside, inside] * np.uint8(1 + labels[0])
 
 
 def write_split(folder: Path, split: str, args: argparse.Namespace) -> None:
-    """Write the pictures of one split into `folder`, one folder a kind."""
+    """Write the pictures and maps of one split into `folder`, one folder a kind."""
     for kind in KINDS:
         (folder / split / kind).mkdir(parents=True)
+        (folder / f'{split}_maps' / kind).mkdir(parents=True)
     count = getattr(args, split)
     for index in range(count):
         kind = KINDS[index % len(KINDS)]
-        image = crop(sample_crop(random_stream(args.seed, split, index), kind, args.size))
+        image, numbers = crop(sample_crop(random_stream(args.seed, split, index), kind, args.size))
         write_picture(folder / split / kind / f'{index:06d}.jpg', image)
+        write_picture(folder / f'{split}_maps' / kind / f'{index:06d}.png', numbers)
         progress(split, 'images', index + 1, count)
 
 
 def recipe_of(args: argparse.Namespace) -> Recipe:
     """What the set that `args` ask for consists of."""
-    counts = {f'{split}/{kind}/*.jpg': len(range(label, getattr(args, split), len(KINDS)))
+    counts = {place.format(split=split, kind=kind):
+              len(range(label, getattr(args, split), len(KINDS)))
+              for place in ('{split}/{kind}/*.jpg', '{split}_maps/{kind}/*.png')
               for split in SPLITS for label, kind in enumerate(KINDS)}
     info = {'description': 'toy shapes, one a picture', 'version': VERSION, 'train': args.train,
             'val': args.val, 'size': args.size, 'seed': args.seed}

@@ -33,7 +33,8 @@ def parse_args():
     parser.add_argument('checkpoint', help='path or URL of a checkpoint')
     parser.add_argument('folder', type=Path, help='folder of images')
     parser.add_argument('--out-dir', type=Path, required=True, help='folder for the pictures')
-    parser.add_argument('--draw', type=int, default=12, help='number of pictures (12)')
+    parser.add_argument('--draw', type=int, default=12,
+                        help='number of pictures, evenly spread over the images (12)')
     parser.add_argument('--json', type=Path, help='write the measured numbers to this file')
     parser.add_argument('--cfg-options', nargs='+', action=launch.Options, default={},
                         metavar='KEY=VALUE', help='override settings of the config')
@@ -100,13 +101,14 @@ def main():
     cfg, model = load(args.config, args.checkpoint, args.cfg_options)
     dataset = images_of(cfg, args.folder)
     args.out_dir.mkdir(parents=True, exist_ok=True)
+    chosen = set(np.linspace(0, len(dataset) - 1, args.draw).astype(int).tolist())
     distances = []
     for i in range(len(dataset)):
         random.seed(i)
         np.random.seed(i)
         image, made, mask, *found = reconstruct(model, dataset[i])
         distances.append([float(value) for value in found])
-        if i < args.draw:
+        if i in chosen:
             cv2.imwrite(str(args.out_dir / f'{i:06d}.png'), draw(model, image, made, mask))
     ours, plain = np.mean(distances, axis=0)
     values = {'masked_l1': ours, 'visible_mean_l1': plain, 'ratio': ours / plain}
