@@ -1,4 +1,6 @@
 """Evaluate a checkpoint: python tools/test.py CONFIG CHECKPOINT [options]."""
+import importlib
+
 import launch
 from data_checks import check_data
 from errors import UserError, check_file
@@ -6,11 +8,14 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-# Each library has its own hook that draws results; --show-dir reaches it by these settings.
+# What draws and writes results under each default_scope; modules here register what libraries lack.
+MODULES = {'mmseg': 'seg_results', 'mmpretrain': 'cls_results'}
 DRAW = {
     'mmdet': lambda folder: dict(type='DetVisualizationHook', draw=True, test_out_dir=folder),
+    'mmseg': lambda folder: dict(type='DrawMaps', folder=folder),
+    'mmpretrain': lambda folder: dict(type='DrawLabels', folder=folder),
 }
-DUMP = {'mmdet': 'DumpDetResults'}  # elsewhere mmengine's DumpResults does
+DUMP = {'mmdet': 'DumpDetResults', 'mmseg': 'DumpMaps'}  # elsewhere mmengine's DumpResults does
 
 
 def parse_args():
@@ -28,6 +33,8 @@ def apply(args, cfg: Config) -> None:
     scope = cfg.get('default_scope', 'mmengine')
     check_file(args.checkpoint, 'checkpoint', 'give the path of a .pth file')
     cfg.load_from = args.checkpoint
+    if scope in MODULES:
+        importlib.import_module(MODULES[scope])
     if args.show_dir:
         if scope not in DRAW:
             raise UserError(f'--show-dir works under {", ".join(DRAW)}, got a config with '
