@@ -46,20 +46,20 @@ TASKS = {
                 {'coco/bbox_mAP_50': 'box AP50', 'coco/bbox_mAP': 'box AP',
                  'coco/segm_mAP_50': 'mask AP50', 'coco/segm_mAP': 'mask AP'},
                 '13', 'left: ground truth, right: prediction'),
-    'seg': Task('configs/demo/seg_nano.py', ('tools/dataset/make_shapes.py',),
+    'seg': Task('configs/demo/seg_nano.py', ('tools/dataset/make_crops.py',),
                 {'mIoU': 'mIoU in %', 'mAcc': 'mean accuracy in %', 'aAcc': 'accuracy in %'},
-                '6', 'left: ground truth, right: prediction'),
+                '7', 'left: ground truth, right: prediction'),
     'cls': Task('configs/demo/cls_nano.py', ('tools/dataset/make_crops.py',),
-                {'accuracy/top1': 'top-1 in %'}, '4', 'truth and prediction'),
+                {'accuracy/top1': 'top-1 in %'}, '5', 'truth and prediction'),
     'video': Task('configs/demo/video_nano.py', ('tools/dataset/make_motions.py',),
-                  {'acc/top1': 'top-1'}, '8', 'frames, truth and prediction',
+                  {'acc/top1': 'top-1'}, '5', 'frames, truth and prediction',
                   (('tools/test.py', '{config}', '{checkpoint}', '--work-dir', '{work_dir}',
                     '--out', '{work_dir}/predictions.pkl'),
                    ('tools/visualization/filmstrips.py', '{config}', '{work_dir}/predictions.pkl',
                     '--out-dir', '{pictures}'))),
     'mim': Task('configs/demo/mim_nano.py', ('tools/dataset/make_crops.py',),
                 {'masked_l1': 'L1 on hidden pixels', 'visible_mean_l1': 'of the visible mean',
-                 'ratio': 'ratio'}, '6', 'image, what is seen of it, what is filled in',
+                 'ratio': 'ratio'}, '7', 'image, what is seen of it, what is filled in',
                 (('tools/visualization/reconstructions.py', '{config}', '{checkpoint}',
                   'data/shapes_crops/val', '--out-dir', '{pictures}',
                   '--json', '{work_dir}/metrics.json'),)),
@@ -144,7 +144,7 @@ def demo(name: str) -> None:
     work_dir = Path('work_dirs/demo') / name
     work_dir.mkdir(parents=True, exist_ok=True)
     log = work_dir / 'output.txt'
-    print(f'{name} 1/4 data: rendering, a minute at most', flush=True)
+    print(f'{name} 1/4 data: rendering, about a minute', flush=True)
     run(list(task.data), log)
     print(f'{name} 2/4 training {task.config}, about {task.minutes} minutes on 2 cores (delete '
           f'{work_dir} to train anew)', flush=True)
