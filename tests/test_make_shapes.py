@@ -384,7 +384,9 @@ def test_a_failed_last_rename_puts_the_old_set_back(tmp_path, monkeypatch):
 @pytest.mark.parametrize('kill', [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_killed_run_leaves_nothing_that_looks_whole(tmp_path, kill):
     out = tmp_path / 'shapes'
-    with subprocess.Popen(command(out, '--train', 5000), stderr=subprocess.PIPE, text=True) as job:
+    # A shell starts its background jobs with SIGINT ignored, and children inherit that.
+    with subprocess.Popen(command(out, '--train', 5000), stderr=subprocess.PIPE, text=True,
+                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) as job:
         try:
             deadline = time.monotonic() + 30
             while not list(tmp_path.glob('.*/train/*.jpg')) and time.monotonic() < deadline:
