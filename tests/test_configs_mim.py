@@ -1,10 +1,15 @@
 """SimMIM configs: each holds the published recipe, steps, and masks what it says."""
+import re
+
+import cv2
 import numpy as np
 import pytest
 import torch
 from config_checks import ZOO, assert_decay, assert_published, build, docstring, load
 from conftest import awaken
-from mmengine.registry import TRANSFORMS, DefaultScope
+from helpers import ROOT
+from mmengine.config import Config
+from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
 
 from swinv2_mm import ARCHS
 
@@ -141,3 +146,20 @@ def test_the_commands_train_at_the_published_batch():
 def test_fine_tuning_starts_from_the_file_that_pre_training_publishes():
     assert not load(TUNED).model.backbone.init_cfg.checkpoint.startswith(ZOO)
     assert load(TUNED).model.backbone.init_cfg.checkpoint in docstring(TUNED)
+
+
+def test_the_config_of_your_own_images_reads_them_without_labels(tmp_path):
+    page = (ROOT / 'docs/pretraining.md').read_text()
+    text = re.search(r'<!-- test: own-images -->\n```python\n(.*?)```', page, re.DOTALL)[1]
+    root = tmp_path / 'data'
+    for name in ('a.png', 'deeper/b.png'):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / name), np.full((200, 220, 3), 90, np.uint8))
+    text = text.replace("'configs/", f"'{ROOT}/configs/").replace("'data/mine/'", f"'{root}/'")
+    (tmp_path / 'my_simmim.py').write_text(text)
+    cfg = Config.fromfile(tmp_path / 'my_simmim.py')
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    assert len(dataset) == 2
+    assert dataset[1]['inputs'].shape == (3, 192, 192)
+    assert dataset[1]['data_samples'].mask.shape == (48, 48)

@@ -3,8 +3,8 @@
 
 From the official SwinV2 code: size, windows 14 from 12, 12, 12, 6, drop path 0.1, learning rate
 5e-3 with layer-wise decay 0.75, weight decay 0.05, 20 epochs of warm-up, first and last rate,
-clipping at 5, augmentation. The backbone starts from what swinv2_b_simmim.py publishes,
-`work_dirs/swinv2_b_simmim/encoder.safetensors`; give another file by
+clipping at 5, augmentation. The backbone starts from the file that swinv2_b_simmim.py publishes,
+renamed to `work_dirs/swinv2_b_simmim/encoder.safetensors`; give another by
 `--cfg-options model.backbone.init_cfg.checkpoint=FILE`, an official one of SimMIM too.
 Reference: none for 800 epochs; for 500,000 iterations ImageNet top-1 85.04.
 Not trained here.
