@@ -4,22 +4,24 @@ metainfo = dict(
     classes=('background', 'disc', 'square', 'triangle', 'star', 'ring', 'cross'),
     palette=[(0, 0, 0), (230, 60, 60), (60, 160, 230), (90, 200, 90), (240, 190, 40),
              (180, 90, 220), (60, 210, 200)])
-crop_size = (64, 64)  # height, width; the whole picture
+crop_size = (32, 32)  # height, width; whole pictures, halved: small ones are learnt much faster
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
+    dict(type='swinv2_mm.LoadImage', bad='skip'),
+    dict(type='swinv2_mm.LoadMap', bad='skip'),
+    dict(type='Resize', scale=crop_size),
     dict(type='RandomFlip', prob=0.5),  # not upside down: the shapes stand upright
     dict(type='PhotoMetricDistortion', hue_delta=90),  # colours tell nothing of the kind
     dict(type='PackSegInputs')
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
+    dict(type='Resize', scale=crop_size),
+    dict(type='LoadAnnotations'),  # after resizing: judged on maps of the pictures' own size
     dict(type='PackSegInputs')
 ]
 train_dataloader = dict(
-    batch_size=32,
+    batch_size=64,
     num_workers=0,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
