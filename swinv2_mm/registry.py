@@ -16,4 +16,5 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor', parent=mmengine.OPTIM_WRAPPER_CONSTRUCTORS,
     scope='swinv2_mm', locations=['swinv2_mm.engine'])
 TRANSFORMS = Registry(
-    'transform', parent=mmengine.TRANSFORMS, scope='swinv2_mm', locations=['swinv2_mm.videos'])
+    'transform', parent=mmengine.TRANSFORMS, scope='swinv2_mm',
+    locations=['swinv2_mm.videos', 'swinv2_mm.images'])

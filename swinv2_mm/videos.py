@@ -10,6 +10,7 @@ from collections.abc import Callable
 from mmengine import registry as mmengine
 from mmengine.logging import print_log
 
+from .faults import Tally, one_line
 from .registry import TRANSFORMS
 
 # Decoder -> the transforms of mmaction2 that open and decode, its package, the line that brings it.
@@ -26,23 +27,27 @@ class ReadVideo:
 
     A file that cannot be opened, has no frames or breaks off is an error that names it; with
     `bad='skip'`, a warning that names and counts it, and mmengine's data set draws another sample
-    in its place, as it does in training only. A video with fewer frames than a clip spans is used,
-    as in Kinetics, with its frames repeated, and named and counted in a warning. Counts are of one
-    process: of each worker of a data loader.
+    in its place, as it does in training only, up to a limit. A video with fewer frames than a clip
+    spans is used, as in Kinetics, with its frames repeated, and named and counted in a warning;
+    that count is of one process: of each worker of a data loader.
 
     Args:
         sample: config of mmaction2's transform that chooses the frames, such as
             dict(type='SampleFrames', clip_len=32, frame_interval=2, num_clips=1).
         decoder: 'decord' or 'pyav'.
         bad: 'raise' or 'skip'.
+        limit: with 'skip', how many files may be bad; the next is an error. Each counts once, over
+            all workers of one process.
         settings: for mmaction2's DecordInit or PyAVInit, such as io_backend.
 
     Raises:
         ValueError, KeyError: where an argument breaks one of these rules, or the decoder's package
-            is not installed; from a call, with `bad='raise'`, where a file is bad.
+            is not installed; from a call, where a file is bad with `bad='raise'`, or one too many
+            with 'skip'.
     """
 
-    def __init__(self, sample: dict, decoder: str = 'decord', bad: str = 'raise', **settings):
+    def __init__(self, sample: dict, decoder: str = 'decord', bad: str = 'raise',
+                 limit: int = 100, **settings):
         if decoder not in DECODERS:
             raise KeyError(f'decoder must be one of {", ".join(DECODERS)}, got {decoder!r}.')
         if bad not in ('raise', 'skip'):
@@ -54,7 +59,7 @@ class ReadVideo:
         self.decoder, self.bad = decoder, bad
         self.start = _build(dict(type=start, **settings))
         self.sample, self.decode = _build(sample), _build(dict(type=decode))
-        self.unreadable: set[str] = set()
+        self.tally = Tally(limit, 'swinv2_mm.ReadVideo')
         self.short: set[str] = set()
 
     def __call__(self, results: dict) -> dict | None:
@@ -72,15 +77,12 @@ class ReadVideo:
             return self._refuse(name, error)
 
     def _refuse(self, name: str, error: Exception) -> None:
-        reason = ' '.join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error)
         if self.bad == 'raise':
             raise ValueError(f'A video must be readable, {name} is not ({self.decoder} says: '
                              f'{reason}): replace it or take its line out of the annotation '
                              'file.') from error
-        if name not in self.unreadable:
-            self.unreadable.add(name)
-            _warn(f'{name} cannot be read, another video takes its place; unreadable so far: '
-                  f'{len(self.unreadable)} ({self.decoder} says: {reason})')
+        self.tally.add(name, f'cannot be read ({self.decoder} says: {reason})')
 
     def _open(self, results: dict) -> dict:
         """The sample with a reader and its `total_frames`, at least one."""

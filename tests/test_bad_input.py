@@ -191,21 +191,27 @@ def test_an_unknown_arch_ends_in_the_sentence_of_the_backbone(shapes, folder):
 
 
 def image_sentence(broken):
-    return (f'Error: failed to load image {broken}train/000002.jpg: it cannot be decoded, so '
-            'replace the file or take it out of the annotations.')
+    return (f'Error: ValueError: failed to load image {broken}train/000002.jpg: it is no image of '
+            "a known format, it starts with b'not a pictur', so replace the file or take it out of "
+            'the annotations.')
 
 
-def test_an_image_that_cannot_be_decoded_stops_training_and_is_named(broken, folder):
+def test_one_bad_image_more_than_the_limit_stops_training_and_is_named(broken, folder):
     done = run_tool('tools/train.py', DEMO, '--work-dir', folder / 'image', '--cfg-options',
-                    *data_options(broken), 'train_dataloader.batch_size=4')
-    assert last_line(done) == image_sentence(broken)
+                    *data_options(broken), 'train_dataloader.batch_size=4',
+                    'train_dataloader.dataset.pipeline.0.limit=0')
+    assert last_line(done) == (
+        'Error: ValueError: At most 0 training files may be bad (limit of swinv2_mm.LoadImage), '
+        f'and {broken}train/000002.jpg is number 1, it is no image of a known format, it starts '
+        "with b'not a pictur': list all by `python tools/dataset/check.py CONFIG` and mend them or "
+        'take them out, or raise limit.')
     assert not list((folder / 'image').glob('*.pth'))
 
 
 def test_a_worker_names_the_image_as_well(broken):
     """Its error arrives as a traceback inside a message."""
     import launch
-    loader = dict(batch_size=4, num_workers=2, dataset=dataset_settings(broken),
+    loader = dict(batch_size=4, num_workers=2, dataset=dataset_settings(broken, bad='raise'),
                   sampler=dict(type='DefaultSampler', shuffle=False))
     with DefaultScope.overwrite_default_scope('mmdet'):
         loader = Runner.build_dataloader(loader)
@@ -216,8 +222,10 @@ def test_a_worker_names_the_image_as_well(broken):
 
 @pytest.mark.parametrize('ignore_empty', [False, True])
 def test_no_setting_of_mmdet_puts_labels_on_an_image_that_was_not_decoded(broken, ignore_empty):
+    settings = dataset_settings(broken)
+    settings.pipeline[0] = ConfigDict(type='LoadImageFromFile', ignore_empty=ignore_empty)
     with DefaultScope.overwrite_default_scope('mmdet'):
-        dataset = DATASETS.build(dataset_settings(broken, ignore_empty=ignore_empty))
+        dataset = DATASETS.build(settings)
     for i in range(4):
         if i == 2:
             with pytest.raises(AssertionError, match='train/000002.jpg'):

@@ -6,8 +6,8 @@ data_root = 'data/ade/ADEChallengeData2016/'
 crop_size = (640, 640)
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
+    dict(type='swinv2_mm.LoadImage', bad='skip'),
+    dict(type='swinv2_mm.LoadMap', bad='skip'),
     dict(type='RandomResize', scale=(2560, 640), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),

@@ -4,7 +4,7 @@ data_root = 'data/bccd_cells/'
 metainfo = dict(classes=('Platelets', 'RBC', 'WBC'))
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='swinv2_mm.LoadImage', bad='skip'),
     dict(type='RandomResizedCrop', scale=96, crop_ratio_range=(0.6, 1.0)),
     dict(type='RandomFlip', prob=[0.25, 0.25, 0.25],
          direction=['horizontal', 'vertical', 'diagonal']),

@@ -5,7 +5,7 @@ metainfo = dict(
     classes=('Platelets', 'RBC', 'WBC'), palette=[(240, 190, 40), (220, 60, 60), (60, 120, 230)])
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='swinv2_mm.LoadImage', bad='skip'),
     dict(type='LoadAnnotations', with_bbox=True),
     dict(type='RandomChoiceResize', keep_ratio=True,
          scales=[(256, 192), (288, 216), (320, 240), (352, 264)]),

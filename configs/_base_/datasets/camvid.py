@@ -10,8 +10,8 @@ metainfo = dict(
 crop_size = (128, 160)  # height, width; photos at half size are 180 x 240
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
+    dict(type='swinv2_mm.LoadImage', bad='skip'),
+    dict(type='swinv2_mm.LoadMap', bad='skip'),
     dict(type='RandomResize', scale=(240, 180), ratio_range=(0.75, 1.5), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
     dict(type='RandomFlip', prob=0.5),

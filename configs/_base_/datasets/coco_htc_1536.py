@@ -10,7 +10,7 @@ data_root = 'data/coco/'
 image_size = (1536, 1536)
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='swinv2_mm.LoadImage', bad='skip'),
     dict(
         type='RandomApply',
         prob=1.0,

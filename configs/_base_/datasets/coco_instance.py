@@ -7,7 +7,7 @@ data_root = 'data/coco/'
 scales = [(short, 1333) for short in range(480, 801, 32)]
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='swinv2_mm.LoadImage', bad='skip'),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='RandomFlip', prob=0.5),
     dict(

@@ -3,7 +3,7 @@ data_root = 'data/coco/'
 image_size = (1024, 1024)
 
 train_pipeline = [
-    dict(type='LoadImageFromFile', to_float32=True),
+    dict(type='swinv2_mm.LoadImage', bad='skip', to_float32=True),
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='RandomFlip', prob=0.5),
     dict(type='RandomResize', scale=image_size, ratio_range=(0.1, 2.0), resize_type='Resize',

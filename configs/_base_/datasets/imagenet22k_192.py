@@ -9,7 +9,7 @@ it out where there is RandAugment. Colours are BGR, the order in which images ar
 data_root = 'data/imagenet22k/'
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='swinv2_mm.LoadImage', bad='skip'),
     dict(type='RandomResizedCrop', scale=192, backend='pillow', interpolation='bicubic'),
     dict(type='RandomFlip', prob=0.5),
     dict(

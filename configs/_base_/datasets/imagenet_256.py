@@ -8,7 +8,7 @@ Test images are resized to int(256 / 224 * 256) and cut in the middle.
 data_root = 'data/imagenet/'
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='swinv2_mm.LoadImage', bad='skip'),
     dict(type='RandomResizedCrop', scale=256, backend='pillow', interpolation='bicubic'),
     dict(type='RandomFlip', prob=0.5),
     dict(

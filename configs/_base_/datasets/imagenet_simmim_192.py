@@ -1,6 +1,6 @@
 """ImageNet-1K without labels, 192 x 192, six tenths of its 32 x 32 patches hidden."""
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='swinv2_mm.LoadImage', bad='skip'),
     dict(type='RandomResizedCrop', scale=192, crop_ratio_range=(0.67, 1.0),
          aspect_ratio_range=(3 / 4, 4 / 3)),
     dict(type='RandomFlip', prob=0.5),

@@ -4,7 +4,7 @@ data_root = 'data/shapes_crops/'
 metainfo = dict(classes=('cross', 'disc', 'ring', 'square', 'star', 'triangle'))
 
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='swinv2_mm.LoadImage', bad='skip'),
     # Half the size of the images: a step takes a quarter of the time.
     dict(type='RandomResizedCrop', scale=32, crop_ratio_range=(0.85, 1.0), interpolation='area'),
     dict(type='RandomFlip', prob=0.5),  # not upside down: the shapes stand upright

@@ -1,6 +1,6 @@
 """Pictures of single shapes without labels, 64 x 64, six tenths of the 16 x 16 patches hidden."""
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='swinv2_mm.LoadImage', bad='skip'),
     dict(type='RandomResizedCrop', scale=64, crop_ratio_range=(0.67, 1.0),
          aspect_ratio_range=(3 / 4, 4 / 3)),
     dict(type='RandomFlip', prob=0.5),
