@@ -16,14 +16,18 @@ MODULES = {'mmdet': 'coco', 'mmseg': 'segmentation', 'mmaction': 'video',
 
 def check_data(cfg: Config, *splits: str) -> None:
     """Check the data sets of the named splits ('train', 'val', 'test'), on the first rank only."""
-    module = MODULES.get(cfg.get('default_scope'))
-    if module is None or os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) != '0':
+    if os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')) != '0':
         return  # once is enough
-    check = importlib.import_module(f'{__name__}.{module}').check
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
-        for dataset in _datasets((loader or {}).get('dataset')):
-            check(dataset, f'{split}_dataloader', cfg.model)
+        for dataset in datasets_in((loader or {}).get('dataset')):
+            check_each(dataset, f'{split}_dataloader', cfg.model, cfg.get('default_scope'))
+
+
+def check_each(dataset: dict, where: str, model: dict, scope: str | None) -> None:
+    """Check one data set by the rules of the library of a default scope; others are let be."""
+    if module := MODULES.get(scope):
+        importlib.import_module(f'{__name__}.{module}').check(dataset, where, model)
 
 
 def class_counts(node, place: str = 'model') -> Iterator[tuple[str, int]]:
@@ -43,7 +47,7 @@ def class_counts(node, place: str = 'model') -> Iterator[tuple[str, int]]:
             yield from class_counts(child, name)
 
 
-def _datasets(dataset) -> Iterator[dict]:
+def datasets_in(dataset) -> Iterator[dict]:
     """The data sets inside wrappers such as RepeatDataset and ConcatDataset."""
     if dataset is None:
         return
@@ -51,4 +55,4 @@ def _datasets(dataset) -> Iterator[dict]:
     if not inner:
         yield dataset
     for part in inner:
-        yield from _datasets(part)
+        yield from datasets_in(part)

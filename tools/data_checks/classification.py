@@ -10,6 +10,7 @@ from pathlib import Path
 from errors import UserError, check_file, short
 
 from . import class_counts
+from .paths import check_names
 
 TYPES = ('CustomDataset', 'ImageNet', 'ImageNet21k')
 
@@ -30,7 +31,7 @@ def check(dataset: dict, where: str, model: dict) -> None:
     if listed := _list_of_images(dataset, root):
         check_file(listed, 'list of images', f'put it there, or set data_root and ann_file of '
                    f'{where}.dataset')
-        _check_list(listed, number, folder, where)
+        check_names(_check_list(listed, number, folder, where), folder, root, listed, where)
     else:
         number = _check_folders(folder, classes, number if kind == 'ImageNet' else None, where)
     for place, count in counts.items():
@@ -94,10 +95,11 @@ def _check_folders(folder: str, classes: tuple | None, number: int | None,
     return len(found)
 
 
-def _check_list(path: str, number: int | None, folder: str, where: str) -> None:
+def _check_list(path: str, number: int | None, folder: str, where: str) -> list[str]:
+    """The images that a list names, once its lines are found to be right."""
     if '://' in path:
-        return
-    limit = number if number is not None else float('inf')
+        return []
+    limit, names = number if number is not None else float('inf'), []
     with open(path, encoding='utf-8') as lines:
         for place, line in enumerate(lines, 1):
             image, _, label = line.strip().rpartition(' ')
@@ -105,6 +107,8 @@ def _check_list(path: str, number: int | None, folder: str, where: str) -> None:
                 rule = f'from 0 to {number - 1}, a class' if number is not None else 'from 0 up'
                 raise UserError(f'{path}, line {place}, must be "IMAGE LABEL" with a label {rule}, '
                                 f'got {line.rstrip()!r}: correct it, or the number of classes.')
+            names.append(image)
             if place == 1:  # a wrong folder shows at once, and looking for all would take long
                 check_file(os.path.join(folder, image), 'image', f'it is the first of {path}, so '
                            f'set data_prefix of {where}.dataset to the folder its names start from')
+    return names

@@ -10,6 +10,8 @@ from pathlib import Path
 from errors import UserError, check_file, short
 
 from . import class_counts, packages
+from .boxes import check_entries
+from .findings import WARNINGS
 
 
 def check(dataset: dict, where: str, model: dict) -> None:
@@ -20,7 +22,8 @@ def check(dataset: dict, where: str, model: dict) -> None:
     path = os.path.join(dataset.get('data_root') or '', dataset['ann_file'])
     check_file(path, 'annotation file', f'put the data there, or set data_root and ann_file of '
                f'{where}.dataset')
-    names = _category_names(path)
+    content = _read(path)
+    names = [category['name'] for category in content['categories']]
     classes = (dataset.get('metainfo') or {}).get('classes') or _coco_classes()
     if isinstance(classes, str):
         raise UserError(f'metainfo.classes of {where}.dataset must be a tuple of names, got the '
@@ -35,19 +38,36 @@ def check(dataset: dict, where: str, model: dict) -> None:
         if count != len(classes):
             raise UserError(f'{place}.num_classes must be the number of classes of the data, '
                             f'{len(classes)}, got {count}: set it in the config.')
+    _check_entries(content, path, dataset, where)
 
 
-def _category_names(path: str) -> list[str]:
+def _check_entries(content: dict, path: str, dataset: dict, where: str) -> None:
+    """Raise UserError for what would be lost or mistaken; say how much is left out."""
+    root = dataset.get('data_root') or ''
+    folder = os.path.join(root, (dataset.get('data_prefix') or {}).get('img') or '')
+    warnings = {}
+    for finding in check_entries(content, path, folder, root):
+        if finding.level == 'error':
+            raise UserError(f'{path} must be sound, and {finding.text}: correct it; `python '
+                            'tools/dataset/check.py CONFIG` lists all there is.')
+        warnings.setdefault(finding.kind, []).append(finding.text)
+    for kind, texts in warnings.items():
+        if kind != 'no objects':
+            print(f'{where}: {len(texts)} annotations are of the kind {kind!r} '
+                  f'({WARNINGS[kind]}); {path} {texts[0]}.', flush=True)
+
+
+def _read(path: str) -> dict:
     try:
         content = json.loads(Path(path).read_bytes())
         came = _fault(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         came = f'text that is not json ({error})'
     if came:
         raise UserError(f'{path} is not COCO json: it must be an object with the lists images, '
                         f'annotations and categories, got {came}: convert the annotations to COCO '
                         'format first.')
-    return [category['name'] for category in content['categories']]
+    return content
 
 
 def _fault(content) -> str:

@@ -10,6 +10,8 @@ import numpy as np
 from errors import UserError, check_file
 
 from . import class_counts
+from .media import as_trained
+from .paths import check_names
 
 SAMPLE = 1000  # maps that are read, evenly spread: a few seconds; ADE20K has 20,210
 
@@ -55,7 +57,7 @@ def _classes(dataset: dict, kind: type, place: str) -> tuple[str, ...]:
 def _map_loader(steps) -> dict | None:
     """The step of a pipeline that reads maps, also inside TestTimeAug and the like."""
     if isinstance(steps, dict):
-        if str(steps.get('type')).rpartition('.')[2] == 'LoadAnnotations':
+        if str(steps.get('type')).rpartition('.')[2] in ('LoadAnnotations', 'LoadMap'):
             return steps
         steps = steps.get('transforms') or []
     found = (_map_loader(step) for step in steps)
@@ -73,6 +75,12 @@ def _pairs(built, place: str, with_maps: bool) -> list[dict]:
     if built.ann_file:
         check_file(built.ann_file, 'list of images', f'set ann_file of {place}')
     pairs = built.load_data_list()
+    if built.ann_file:
+        root = os.path.abspath(built.data_root or '.')
+        for key in list(prefixes)[:1 + with_maps]:
+            folder = os.path.abspath(built.data_prefix[key])
+            check_names((os.path.relpath(pair[key], folder) for pair in pairs), folder, root,
+                        built.ann_file, place.removesuffix('.dataset'))
     if not pairs:
         what = (f'{built.ann_file} must name an image a line' if built.ann_file else
                 f'{built.data_prefix["img_path"]} must hold images ending in {built.img_suffix!r}')
@@ -98,7 +106,7 @@ def _check_maps(paths: list[str], built, loader: dict, model: dict, place: str) 
     shift = int(built.reduce_zero_label)
     for path in chosen:
         numbers = np.unique(_read(path, loader))
-        trained = _as_trained(numbers, built)
+        trained = as_trained(numbers, built.reduce_zero_label, built.label_map)
         wrong = numbers[~np.isin(trained, [*range(len(names)), *ignored])]
         if len(wrong):
             shown = ', '.join(map(str, wrong[:10].tolist())) + (', ...' if len(wrong) > 10 else '')
@@ -136,12 +144,3 @@ def _read(path: str, loader: dict) -> np.ndarray:
         raise UserError(f'A map must hold one number a pixel, the class, and {path} has shape '
                         f'{array.shape}: save it as a grey picture (or one with a colour table).')
     return array.astype(np.int64)
-
-
-def _as_trained(numbers: np.ndarray, built) -> np.ndarray:
-    """Numbers in a file -> in training: mmseg's rules, with -1 for what 8 bits cannot hold."""
-    trained = np.where((numbers < 0) | (numbers > 255), -1, numbers)
-    if built.reduce_zero_label:
-        trained = np.where(np.isin(trained, (0, 255)), 255, trained - 1)
-    table = built.label_map or {}
-    return np.array([table.get(number, number) for number in trained.tolist()])

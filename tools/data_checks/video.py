@@ -10,6 +10,7 @@ from pathlib import Path
 from errors import UserError, check_file
 
 from . import class_counts
+from .paths import check_names
 
 
 def check(dataset: dict, where: str, model: dict) -> None:
@@ -27,6 +28,7 @@ def check(dataset: dict, where: str, model: dict) -> None:
         raise UserError(f'{path} must name at least one video, got none: write a line PATH LABEL '
                         'for each.')
     folder = os.path.join(root, (dataset.get('data_prefix') or {}).get('video') or '')
+    check_names(videos, folder, root, path, where)
     _check_files(videos, folder, path, where)
 
 
