@@ -1,0 +1,53 @@
+"""Action recognition, by mmaction2's MMAction2Inferencer."""
+import copy
+
+import cv2
+import numpy as np
+from mmaction.apis import MMAction2Inferencer
+from mmengine.dataset import Compose
+
+from .cls import caption, top
+from .models import Predictor
+from .sources import frames, open_video
+
+FRAMES = 8  # of a video on its strip
+HEIGHT = 160  # of a frame on the strip, in pixels
+
+
+class Task(Predictor):
+    """The likeliest actions in a video file; samples are mmaction2's ActionDataSample."""
+
+    task = 'video'
+    kinds = ('video',)
+
+    @staticmethod
+    def inferencer(cfg, device: str):
+        pipeline = copy.deepcopy(cfg.test_dataloader.dataset.pipeline)
+        inferencer = MMAction2Inferencer(cfg, None, device).actionrecog_inferencer
+        # It puts another decoder before the pipeline, and cuts its clips and crops down to one:
+        # results shall be those of a test.
+        inferencer.pipeline = Compose([dict(type='InferencerPackInput'), *pipeline])
+        return inferencer
+
+    def record(self, sample) -> dict:
+        return dict(top=top(sample.pred_score, self.classes))
+
+    def draw(self, picture: str, sample) -> np.ndarray:
+        """Frames of the video at a path, side by side, over its likeliest actions."""
+        return caption(strip(picture), top(sample.pred_score, self.classes))
+
+
+def strip(path: str) -> np.ndarray:
+    """Frames evenly spread over a video, side by side, (H, W, 3) uint8 BGR."""
+    reader = open_video(path)
+    count = sum(1 for _ in iter(reader.grab, False))
+    reader.release()
+    if not count:
+        raise ValueError('it has no frames')
+    wanted = set(np.linspace(0, count - 1, min(FRAMES, count)).round().astype(int).tolist())
+    reader = open_video(path)
+    chosen = [frame for i, frame in enumerate(frames(reader)) if i in wanted]
+    reader.release()
+    scale = HEIGHT / chosen[0].shape[0]
+    size = max(round(chosen[0].shape[1] * scale), 1), HEIGHT
+    return cv2.hconcat([cv2.resize(frame, size) for frame in chosen])
