@@ -15,6 +15,10 @@ WEIGHT_INITIALIZERS = Registry(
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor', parent=mmengine.OPTIM_WRAPPER_CONSTRUCTORS,
     scope='swinv2_mm', locations=['swinv2_mm.engine'])
+HOOKS = Registry(
+    'hook', parent=mmengine.HOOKS, scope='swinv2_mm', locations=['swinv2_mm.engine'])
+VISBACKENDS = Registry(
+    'vis_backend', parent=mmengine.VISBACKENDS, scope='swinv2_mm', locations=['swinv2_mm.engine'])
 TRANSFORMS = Registry(
     'transform', parent=mmengine.TRANSFORMS, scope='swinv2_mm',
     locations=['swinv2_mm.videos', 'swinv2_mm.images'])

@@ -6,8 +6,9 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='CheckpointHook', by_epoch=False, interval=16000, max_keep_ckpts=3,
+        type='swinv2_mm.CheckpointHook', by_epoch=False, interval=16000, max_keep_ckpts=3,
         save_best='mIoU'),
+    numerics=dict(type='swinv2_mm.NumericsHook', policy='skip', max_skips=10),
     sampler_seed=dict(type='DistSamplerSeedHook'))
 
 env_cfg = dict(
@@ -17,7 +18,7 @@ env_cfg = dict(
 
 visualizer = dict(
     type='SegLocalVisualizer', name='visualizer', alpha=0.6,
-    vis_backends=[dict(type='LocalVisBackend')])
+    vis_backends=[dict(type='swinv2_mm.LocalVisBackend')])
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)
 log_level = 'INFO'
 load_from = None

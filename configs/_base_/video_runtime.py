@@ -7,7 +7,9 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3, save_best='auto'),
+    checkpoint=dict(
+        type='swinv2_mm.CheckpointHook', interval=1, max_keep_ckpts=3, save_best='auto'),
+    numerics=dict(type='swinv2_mm.NumericsHook', policy='skip', max_skips=10),
     sampler_seed=dict(type='DistSamplerSeedHook'))
 
 env_cfg = dict(
@@ -16,7 +18,8 @@ env_cfg = dict(
     dist_cfg=dict(backend='nccl'))
 
 visualizer = dict(
-    type='ActionVisualizer', name='visualizer', vis_backends=[dict(type='LocalVisBackend')])
+    type='ActionVisualizer', name='visualizer',
+    vis_backends=[dict(type='swinv2_mm.LocalVisBackend')])
 log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
 log_level = 'INFO'
 load_from = None

@@ -1,4 +1,7 @@
-"""What mmengine lets a package add: the optimizer of a model with a SwinV2 backbone."""
+"""What mmengine lets a package add: optimizers of SwinV2, and training that survives its faults."""
+from .checkpoints import CheckpointHook
+from .numerics import NumericsHook
 from .optimizer import SwinV2OptimWrapperConstructor
+from .records import LocalVisBackend
 
-__all__ = ['SwinV2OptimWrapperConstructor']
+__all__ = ['CheckpointHook', 'LocalVisBackend', 'NumericsHook', 'SwinV2OptimWrapperConstructor']

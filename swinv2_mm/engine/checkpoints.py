@@ -1,0 +1,383 @@
+"""Checkpoints that are whole or not there, and from which a run goes on as if it had not stopped.
+
+    train -> every `interval`: gather random states -> write beside, flush, rename -> name it
+    SIGTERM -> the same after the step in progress -> exit status STOPPED
+    resume -> newest whole file -> model, optimizer, schedules (by mmengine) -> place in the data,
+    random numbers, and a validation that was due (here)
+"""
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from mmengine.dist import (
+    all_gather_object,
+    all_reduce,
+    broadcast_object_list,
+    get_rank,
+    get_world_size,
+    is_distributed,
+    is_main_process,
+)
+from mmengine.fileio import LocalBackend
+from mmengine.hooks import CheckpointHook as _CheckpointHook
+from mmengine.hooks import EMAHook
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+
+from ..registry import HOOKS
+from . import randomness
+from .files import (
+    POINTER,
+    fault,
+    newest_whole,
+    partial_name,
+    publish,
+    remove,
+    remove_partial,
+    write_whole,
+)
+from .records import quiet_log_files
+
+STOPPED = 75  # exit status: stopped as asked, all saved, go on with --resume; sysexits' EX_TEMPFAIL
+PROGRESS = 'progress'  # the entry of a checkpoint that this hook adds
+SLOW = 10  # seconds
+
+
+def resume_point(work_dir: str | Path, path: str | None = None) -> str | None:
+    """The checkpoint to go on from: `path` if it is whole, else the newest whole one of the folder.
+
+    Returns None for a folder without checkpoints. Damaged ones are named in the log.
+
+    Raises:
+        ValueError: `path` is damaged, or there are checkpoints and none is whole.
+    """
+    if path is not None:
+        if '://' not in path and (wrong := fault(Path(path))):
+            whole, _ = newest_whole(Path(path).parent)
+            hint = f'resume from {whole}' if whole else 'there is no whole one beside it'
+            raise ValueError(f'A checkpoint must be whole, {path} {wrong}: {hint}.')
+        return path
+    whole, faults = newest_whole(Path(work_dir))
+    if whole is None and faults:
+        raise ValueError(f'A checkpoint to resume from must be whole, got {"; ".join(faults)}: '
+                         'start without --resume, or in another folder.')
+    for text in faults:
+        logging.getLogger('mmengine').warning('%s: left alone, resuming from %s', text, whole)
+    return whole and str(whole)
+
+
+@HOOKS.register_module()
+class CheckpointHook(_CheckpointHook):
+    """mmengine's CheckpointHook, for runs that may be killed at any moment.
+
+    A file appears under its name when all of it is on the disk, and only then is it named in
+    `last_checkpoint`, and only then are older ones removed: the disk holds `max_keep_ckpts` + 1 for
+    a moment. A checkpoint that cannot be written stops the run with a sentence.
+
+    A resumed run sees the same samples, augmented in the same way, and draws the same random
+    numbers as one that was never stopped, with as many processes as before. For this, training
+    samples are loaded under seeds of their own (see `randomness`), and what is drawn in validation
+    does not touch training. A validation that was due when the run was killed is made up for.
+
+    On SIGTERM the step in progress is finished, a checkpoint is saved, and the process ends with
+    status 75 (`STOPPED`). In the middle of an epoch it is named iter_N.pth, and goes when the next
+    regular one is there.
+
+    Args:
+        stop_signals: names of the signals that are taken as that notice.
+        others: those of mmengine's CheckpointHook.
+    """
+
+    def __init__(self, *args, stop_signals: Sequence[str] = ('SIGTERM',), **kwargs):
+        super().__init__(*args, **kwargs)
+        self.stop_signals = [signal.Signals[name] for name in stop_signals]
+        self._asked_to_stop = False
+        self._resumed: dict | None = None  # PROGRESS of the checkpoint
+        self._held: dict | None = None  # random states that the next step starts from
+        self._batch = 0  # batches of this epoch that are done
+        self._begun = 0  # batches of this epoch that an earlier process did
+        self._saved: int | None = None  # iterations in the newest file
+        self._last_save = time.time()
+
+    # Resuming ------------------------------------------------------------------------------------
+
+    def before_run(self, runner) -> None:
+        """Let `resume=True` find the newest whole checkpoint."""
+        quiet_log_files(runner.logger)
+        if getattr(runner, '_resume', False) is True and runner._load_from is None:
+            found = [None]
+            if is_main_process():
+                found = [resume_point(runner.work_dir)]
+            broadcast_object_list(found)
+            runner._load_from = found[0]
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        if runner._resume:
+            seed = checkpoint['meta'].get('seed')
+            self._resumed = checkpoint.get(PROGRESS) or dict(
+                seed=seed, epoch=checkpoint['meta']['epoch'], iter=checkpoint['meta']['iter'],
+                batch=0, validated=True, random=[])
+
+    def before_train(self, runner) -> None:
+        super().before_train(runner)
+        self.whole = isinstance(self.file_backend, LocalBackend)
+        if self.whole and is_main_process():
+            Path(self.out_dir).mkdir(parents=True, exist_ok=True)
+            remove_partial(Path(self.out_dir))
+        self._take_notice()
+        loop, due = runner.train_loop, False
+        sampler = loop.dataloader.batch_sampler.sampler
+        if (found := self._resumed) is not None:
+            loop._epoch, loop._iter = found['epoch'], found['iter']
+            self._begun, self._saved = found['batch'], found['iter']
+            if found['seed'] is not None:
+                sampler.seed = found['seed']
+            self._restore(runner, found['random'])
+            due = (not found['validated'] and not found['batch']
+                   and self._is_validation_due(runner))
+        self.seed = getattr(sampler, 'seed', None) or getattr(runner, 'seed', None) or 0
+        self._batches = randomness.number_batches(loop.dataloader, self.seed, get_rank())
+        if isinstance(loop, IterBasedTrainLoop):
+            loop.dataloader_iterator.skip_iter = self._skip_iter(loop)
+        if due:
+            runner.logger.info('Validating, which was due when the run was stopped.')
+            runner.val_loop.run()
+
+    def _restore(self, runner, found: list[dict]) -> None:
+        if len(found) == get_world_size():
+            self._held = found[get_rank()]
+        else:
+            runner.logger.warning(
+                f'Random numbers go on anew: the checkpoint has those of {len(found)} processes, '
+                f'this run has {get_world_size()}.')
+
+    def _skip_iter(self, loop):
+        """What mmengine's iterator shall do to begin after the steps that are done."""
+        def skip(count: int) -> None:
+            loop.dataloader_iterator._epoch = self._batches.skip(count)
+        return skip
+
+    @staticmethod
+    def _is_validation_due(runner) -> bool:
+        loop = runner.train_loop
+        if runner.val_loop is None:
+            return False
+        loop._decide_current_val_interval()
+        done, last = ((loop.epoch, loop.max_epochs) if isinstance(loop, EpochBasedTrainLoop)
+                      else (loop.iter, loop.max_iters))
+        return done >= loop.val_begin and (done % loop.val_interval == 0 or done == last)
+
+    # Random numbers: each step starts from where the last one ended ------------------------------
+
+    def before_train_epoch(self, runner) -> None:
+        self._hold()
+        loop = runner.train_loop
+        if isinstance(loop, EpochBasedTrainLoop) and self._begun:
+            self._batches.skip(self._begun)
+            loop.run_iter = _counted_from(self._begun, type(loop).run_iter, loop)
+
+    def before_val(self, runner) -> None:
+        self._hold()
+
+    def _hold(self) -> None:
+        if self._held is None:
+            self._held = randomness.states()
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        if self._held is not None:
+            randomness.restore(self._held)
+            self._held = None
+
+    # Saving --------------------------------------------------------------------------------------
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        checkpoint[PROGRESS] = self._progress
+
+    def _save_checkpoint_with_step(self, runner, step, meta) -> None:
+        """Save a regular checkpoint, name it, and only then remove what is outdated."""
+        name = self.filename_tmpl.format(step)
+        kept = []
+        if self.max_keep_ckpts > 0:
+            kept = [other for other in self.keep_ckpt_ids if other != step] + [step]
+            # With those that go when this one is there, so that a resumed run removes them.
+            runner.message_hub.update_info('keep_ckpt_ids', kept)
+        self._save_and_name(runner, name, meta)
+        outdated = kept[:-self.max_keep_ckpts] if kept else []
+        if kept:
+            self.keep_ckpt_ids.extend(kept)
+            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+        names = [self.filename_tmpl.format(other) for other in outdated]
+        if (stop := runner.message_hub.get_info('stop_ckpt')) not in (None, name):
+            names.append(stop)
+        runner.message_hub.update_info('stop_ckpt', None)
+        for other in names:
+            self._remove(other)
+
+    def _save_and_name(self, runner, name: str, meta: dict) -> None:
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        self._write(runner, name, meta, save_optimizer=self.save_optimizer,
+                    save_param_scheduler=self.save_param_scheduler, by_epoch=self.by_epoch,
+                    **self.args)
+        self._saved = meta['iter']
+        if is_main_process():
+            write_whole(Path(runner.work_dir) / POINTER, self.last_ckpt.encode())
+
+    def _write(self, runner, name: str, meta: dict, **kwargs) -> None:
+        """Have the runner write a file beside its place, and put it there; all processes call."""
+        self._progress = dict(
+            epoch=meta['epoch'], iter=meta['iter'], batch=self._batch, seed=self.seed,
+            validated=meta.pop('validated', False),
+            random=all_gather_object(self._held or randomness.states()))
+        started, error = time.time(), None
+        partial = partial_name(name) if self.whole else name
+        try:
+            runner.save_checkpoint(self.out_dir, partial, file_client_args=self.file_client_args,
+                                   backend_args=self.backend_args, meta=meta, **kwargs)
+            if self.whole:
+                torch.distributed.barrier() if is_distributed() else None
+                if is_main_process():
+                    publish(Path(self.out_dir) / partial, Path(self.out_dir) / name)
+        except OSError as raised:
+            error = raised.strerror or str(raised)
+        if any(errors := all_gather_object(error)):
+            self._fail(runner, name, next(filter(None, errors)))
+        self._tell_slow(runner, name, started)
+
+    def _fail(self, runner, name: str, reason: str) -> None:
+        path = Path(self.out_dir) / partial_name(name)
+        if is_main_process():
+            try:
+                remove(path)
+            except OSError as error:
+                runner.logger.warning(f'{path} is left over and may be removed ({error.strerror})')
+        before = f'one of iteration {self._saved} is there' if self._saved else 'there is none yet'
+        raise OSError(f'Checkpoint {name} could not be written to {self.out_dir}: {reason}; '
+                      f'{before}: make room or the folder writable, then go on with --resume.')
+
+    def _tell_slow(self, runner, name: str, started: float) -> None:
+        now = time.time()
+        taken, between = now - started, started - self._last_save
+        self._last_save = now
+        if taken > SLOW and taken > 0.1 * between:
+            runner.logger.warning(
+                f'Writing {name} took {taken:.0f} s, after {between:.0f} s of training: save less '
+                'often (interval), or to a faster disk (out_dir).')
+
+    def _remove(self, name: str) -> None:
+        if is_main_process():
+            if self.whole:
+                remove(Path(self.out_dir) / name)
+            elif self.file_backend.isfile(path := self.file_backend.join_path(self.out_dir, name)):
+                self.file_backend.remove(path)
+
+    def _save_best_checkpoint(self, runner, metrics) -> None:
+        """Save the best so far, then remove the one before it, then save the scores."""
+        if not self.save_best:
+            return
+        now = runner.epoch if self.by_epoch else runner.iter
+        if 'auto' in self.key_indicators:
+            self._init_rule(self.rules, [next(iter(metrics))])
+        improved = [self._save_best_of(runner, key, rule, metrics[key], now)
+                    for key, rule in zip(self.key_indicators, self.rules)]
+        if any(improved) and self._saved == runner.iter:  # else the next one holds the scores
+            self._save_checkpoint_with_step(
+                runner, now, dict(epoch=runner.epoch, iter=runner.iter, validated=True))
+
+    def _save_best_of(self, runner, key: str, rule: str, score: float | None, now: int) -> bool:
+        hub, one = runner.message_hub, len(self.key_indicators) == 1
+        suffix = '' if one else f'_{key}'
+        best = hub.get_info(f'best_score{suffix}', self.init_value_map[rule])
+        if score is None or not self.is_better_than[key](score, best):
+            return False
+        name = f'best_{key}_{self.filename_tmpl.format(now)}'.replace('/', '_')
+        path = self.file_backend.join_path(self.out_dir, name)
+        before = hub.get_info(f'best_ckpt{suffix}')
+        # A number of numpy's would keep torch from loading the file with weights_only=True.
+        hub.update_info(f'best_score{suffix}', float(score))
+        hub.update_info(f'best_ckpt{suffix}', path)
+        self._write(runner, name, dict(epoch=runner.epoch, iter=runner.iter), by_epoch=False,
+                    save_optimizer=False, save_param_scheduler=False)
+        if before and Path(before).name != name:
+            self._remove(Path(before).name)
+        if one:
+            self.best_ckpt_path = path
+        else:
+            self.best_ckpt_path_dict[key] = path
+        runner.logger.info(f'The best {key} so far, {score:0.4f}, is that of {name}.')
+        return True
+
+    # Stopping ------------------------------------------------------------------------------------
+
+    def _take_notice(self) -> None:
+        owner = os.getpid()
+
+        def notice(number, frame):
+            if os.getpid() != owner:  # a child, of which only the handler is a copy
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            self._asked_to_stop = True
+
+        self._handlers = {number: signal.signal(number, notice) for number in self.stop_signals}
+
+    def after_train(self, runner) -> None:
+        super().after_train(runner)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            self._batch = batch_idx + 1
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        counts = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+        between = getattr(runner.optim_wrapper, '_inner_count', 0) % counts
+        if not between and self._is_asked_to_stop():  # gradients of half a step are not kept
+            self._stop(runner, runner.iter + 1)
+
+    def after_train_epoch(self, runner) -> None:
+        self._batch = self._begun = 0
+        vars(runner.train_loop).pop('run_iter', None)
+        super().after_train_epoch(runner)
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        # Several processes cannot agree here: they need not have equally many batches.
+        if self._asked_to_stop and get_world_size() == 1 and runner.train_loop is not None:
+            for hook in runner.hooks:
+                if isinstance(hook, EMAHook):  # validation is of the averaged weights
+                    hook.after_val_epoch(runner)
+            self._stop(runner, runner.iter)
+
+    def after_val(self, runner) -> None:
+        if self._is_asked_to_stop():
+            self._stop(runner, runner.iter, validated=True)
+
+    def _is_asked_to_stop(self) -> bool:
+        if get_world_size() == 1:
+            return self._asked_to_stop
+        asked = torch.tensor(int(self._asked_to_stop))
+        all_reduce(asked, 'max')
+        return bool(asked)
+
+    def _stop(self, runner, iterations: int, validated: bool = False) -> None:
+        if self._saved != iterations:
+            meta = dict(epoch=runner.epoch, iter=iterations, validated=validated)
+            if self.by_epoch:
+                name = f'iter_{iterations}.pth'
+                runner.message_hub.update_info('stop_ckpt', name)
+                self._save_and_name(runner, name, meta)
+            else:
+                self._save_checkpoint_with_step(runner, iterations, meta)
+        runner.logger.info(f'Stopped as asked after iteration {iterations}, all saved in '
+                           f'{self.last_ckpt}: go on with --resume.')
+        sys.exit(STOPPED)
+
+
+def _counted_from(first: int, run_iter, loop):
+    """run_iter of a loop whose batches are counted from `first` on."""
+    def counted(index: int, data_batch) -> None:
+        run_iter(loop, index + first, data_batch)
+    return counted
