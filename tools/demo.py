@@ -16,12 +16,11 @@ from typing import NamedTuple
 
 import cv2
 import launch
-import matplotlib
 import numpy as np
 from errors import UserError
 
-matplotlib.use('Agg')  # no screen needed
-from matplotlib import pyplot as plt
+sys.path.append(str(Path(__file__).resolve().parent / 'analysis'))
+from plot_log import draw, scalars
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -91,33 +90,11 @@ def run(command: list[str], log: Path) -> None:
     print(f'  done in {(time.time() - started) / 60:.1f} min'.ljust(width), flush=True)
 
 
-def scalars(work_dir: Path) -> list[dict]:
-    """The logged values of all runs in a work dir, in the order of their iterations."""
-    rows, step = [], 0
-    for file in sorted(work_dir.glob('*/vis_data/scalars.json')):
-        for row in map(json.loads, file.read_text().splitlines()):
-            # mmengine counts the step of metrics in epochs, which are none in a run by iterations.
-            step = row['step'] if 'loss' in row else step
-            rows.append(row | dict(step=step))
-    return sorted(rows, key=lambda row: row['step'])
-
-
 def draw_curves(work_dir: Path, task: Task) -> Path:
     """Loss and metrics against the training step, as a PNG."""
-    rows = scalars(work_dir)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.5), layout='constrained')
-    loss = [(row['step'], row['loss']) for row in rows if 'loss' in row]
-    left.plot(*zip(*loss), linewidth=1)
-    left.set(xlabel='iteration', ylabel='training loss', yscale='log')
-    for key, name in task.metrics.items():
-        points = [(row['step'], row[key]) for row in rows if key in row]
-        right.plot(*zip(*points) if points else ((), ()), marker='o', label=name)
-    right.set(xlabel='iteration', ylim=(0, 100 if 'in %' in name else 1))
-    right.legend()
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-    figure.savefig(work_dir / 'curves.png', dpi=120)
-    return work_dir / 'curves.png'
+    high = 100 if any('in %' in name for name in task.metrics.values()) else 1
+    return draw({'': scalars(work_dir)}, {'training loss': {'loss': ''}, 'measured': task.metrics},
+                work_dir / 'curves.png', limits={'measured': (0, high)})
 
 
 def draw_sheet(pictures: Path, sheet: Path, columns: int = 3, rows: int = 4) -> Path:
