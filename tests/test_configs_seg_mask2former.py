@@ -47,9 +47,12 @@ def test_mask2former_configs_are_those_that_mmseg_ships_for_swin_v1(size):
     assert cfg.optim_wrapper.clip_grad == theirs.optim_wrapper.clip_grad
     assert cfg.train_dataloader.batch_size == theirs.train_dataloader.batch_size
     assert re.search(r'dist_train\.sh \S+ (\d+)', docstring(MASK2FORMERS[size]))[1] == '8'  # 8xb2
-    # Its data set sets reduce_zero_label by itself.
-    steps = [step | dict(reduce_zero_label=True) if step.type == 'LoadAnnotations' else step
-             for step in cfg.train_dataloader.dataset.pipeline]
+    # Ours load as theirs do, with a policy for bad files; ADE20K's data set reduces by itself.
+    image, labels, *steps = cfg.train_dataloader.dataset.pipeline
+    assert image == dict(type='swinv2_mm.LoadImage', bad='skip')
+    assert labels == dict(type='swinv2_mm.LoadMap', bad='skip')
+    steps = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', reduce_zero_label=True),
+             *steps]
     assert tidy(steps) == tidy(theirs.train_dataloader.dataset.pipeline)
     for key in ('type', 'lr', 'weight_decay', 'betas'):
         assert cfg.optim_wrapper.optimizer[key] == theirs.optim_wrapper.optimizer[key]

@@ -25,8 +25,8 @@ model = dict(
             'swinv2_large_patch4_window12_192_22k.pth')),
     decode_head=dict(in_channels=[192, 384, 768, 1536]))
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
+    dict(type='swinv2_mm.LoadImage', bad='skip'),
+    dict(type='swinv2_mm.LoadMap', bad='skip'),
     dict(type='RandomChoiceResize', scales=[640 * tenth // 10 for tenth in range(5, 21)],
          resize_type='ResizeShortestEdge', max_size=2560),
     dict(type='RandomCrop', crop_size=(640, 640), cat_max_ratio=0.75),

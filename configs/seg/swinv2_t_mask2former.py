@@ -25,8 +25,8 @@ model = dict(
             'swinv2_tiny_patch4_window8_256.pth')),
     decode_head=dict(in_channels=[96, 192, 384, 768]))
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
+    dict(type='swinv2_mm.LoadImage', bad='skip'),
+    dict(type='swinv2_mm.LoadMap', bad='skip'),
     dict(type='RandomChoiceResize', scales=[512 * tenth // 10 for tenth in range(5, 21)],
          resize_type='ResizeShortestEdge', max_size=2048),
     dict(type='RandomCrop', crop_size=(512, 512), cat_max_ratio=0.75),
