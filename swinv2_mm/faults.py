@@ -15,6 +15,8 @@ from mmengine.logging import print_log
 MAX_PIXELS = 100_000_000  # 300 MB of 8-bit RGB; the largest photo of COCO, ADE20K, ImageNet is less
 FORMATS = ('JPEG', 'PNG', 'BMP', 'WEBP', 'TIFF', 'GIF', 'PPM', 'JPEG2000', 'AVIF')
 STARTS = (b'\xff\xd8\xff', b'\x89PNG', b'GIF8', b'BM', b'RIFF', b'II*\0', b'MM\0*')
+SIGNATURE = b'\x89PNG\r\n\x1a\n'
+ANIMATION = (b'acTL', b'fcTL', b'fdAT')  # names of the parts of a PNG that hold one
 # First bytes of what is often found under the name of an image -> what it is.
 OTHERS = {
     b'<!DOCTYPE': 'a web page', b'<html': 'a web page', b'version https://git-lfs': 'a Git LFS '
@@ -135,6 +137,28 @@ def _stated_length(content: bytes, kind: str) -> int:
             return end
         place += length
     return place
+
+
+def still(content: bytes) -> bytes:
+    """A PNG without its animation, which leaves its first picture; any other file as it is.
+
+    OpenCV 4.12 crashes on damaged animations, so a file that may have one is walked through first;
+    ValueError where its parts do not fit together.
+    """
+    if not content.startswith(SIGNATURE) or not any(name in content for name in ANIMATION):
+        return content
+    parts, place = [SIGNATURE], len(SIGNATURE)
+    while place < len(content):
+        length, name = struct.unpack_from('>I4s', content.ljust(place + 8, b'\0'), place)
+        end = place + 12 + length
+        if content[end - 4:end] != zlib.crc32(content[place + 4:end - 4]).to_bytes(4, 'big'):
+            raise ValueError(f'part {name!r} of an animated PNG is damaged')
+        if name not in ANIMATION:
+            parts.append(content[place:end])
+        place = end
+        if name == b'IEND':
+            break
+    return b''.join(parts)
 
 
 def one_line(error: Exception, length: int = 200) -> str:

@@ -7,7 +7,7 @@ many of them stops. No sample is ever made up of what could be read of a bad fil
 from mmengine import fileio
 from mmengine import registry as mmengine
 
-from .faults import MAX_PIXELS, Tally, image_fault, map_fault, one_line
+from .faults import MAX_PIXELS, Tally, image_fault, map_fault, one_line, still
 from .registry import TRANSFORMS
 
 
@@ -76,7 +76,7 @@ class LoadImage(_Careful):
         if fault := image_fault(content, self.max_pixels):
             return self._refuse(name, fault.text)
         try:
-            image = mmcv.imfrombytes(content, **self.decoding)
+            image = mmcv.imfrombytes(still(content), **self.decoding)
         except Exception as error:  # noqa: BLE001 - decoders raise what they like
             return self._refuse(name, f'cannot be decoded ({one_line(error)})', error)
         if image is None:

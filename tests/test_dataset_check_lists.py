@@ -82,7 +82,11 @@ ENTRIES = {
     'a name through a folder': (image(file_name='x/../../../y.jpg'), 'outside the root', 'leads'),
     'a name with a zero': (image(file_name='a\0.jpg'), 'outside the root', 'leads out'),
     'a category id again': (lambda c: c['categories'].append(dict(id=3, name='ring')), 'id twice',
-                            '2 categories of id 3'),
+                            'two categories of id 3'),
+    'a category without a name': (lambda c: c['categories'].append(dict(id=9, name=[1])),
+                                  'no field', 'category without'),
+    'a category of a list': (lambda c: c['categories'].append(dict(id=[9], name='ring')),
+                             'no field', 'category without'),
 }
 
 

@@ -4,7 +4,6 @@ mmdet leaves out boxes without area or outside their image, and objects of categ
 know, and says so of none; a NaN goes into the loss.
 """
 import math
-from collections import Counter
 from collections.abc import Iterator
 
 from .findings import Finding
@@ -21,11 +20,10 @@ def check_entries(content: dict, path: str, folder: str, root: str) -> Iterator[
     images = {}
     for entry in content['images']:
         yield from _check_image(entry, images, path, folder, root)
-    categories = _ids(content['categories'])
-    for ident, count in Counter(categories).items():
-        if count > 1:
-            yield Finding('id twice', path, f'has {count} categories of id {ident}')
-    seen, known, with_box = set(), set(categories), set()
+    known = set()
+    for entry in content['categories']:
+        yield from _check_category(entry, known, path)
+    seen, with_box = set(), set()
     for entry in content['annotations']:
         findings = list(_check_annotation(entry, images, known, seen, path))
         if isinstance(entry, dict) and not findings:
@@ -34,10 +32,6 @@ def check_entries(content: dict, path: str, folder: str, root: str) -> Iterator[
     if lacking := len(images) - len(with_box):
         yield Finding('no objects', path, f'has {lacking} of {len(images)} images without a box of '
                       'use')
-
-
-def _ids(entries: list) -> list:
-    return [entry.get('id') for entry in entries if isinstance(entry, dict)]
 
 
 def _is_integer(value) -> bool:
@@ -50,6 +44,18 @@ def _is_number(value) -> bool:
 
 def _finite(value) -> bool:
     return abs(value) < 1e9 if isinstance(value, int) else math.isfinite(value)
+
+
+def _check_category(entry, known: set, path: str) -> Iterator[Finding]:
+    """Findings on one entry of `categories`, whose id joins `known`."""
+    ident = entry.get('id') if isinstance(entry, dict) else None
+    if not _is_integer(ident) or not isinstance(entry.get('name'), str):
+        yield Finding('no field', path, 'has a category without a whole number as id and a text as '
+                      f'name: {_cut(entry)}')
+    elif ident in known:
+        yield Finding('id twice', path, f'has two categories of id {ident}')
+    else:
+        known.add(ident)
 
 
 def _check_image(entry, images: dict, path: str, folder: str, root: str) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ names in another order would train, and name every result wrongly. It takes each
 and a label of a list as it stands.
 """
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from errors import UserError, check_file, short
@@ -100,15 +101,23 @@ def _check_list(path: str, number: int | None, folder: str, where: str) -> list[
     if '://' in path:
         return []
     limit, names = number if number is not None else float('inf'), []
-    with open(path, encoding='utf-8') as lines:
-        for place, line in enumerate(lines, 1):
-            image, _, label = line.strip().rpartition(' ')
-            if not (image and label.isdecimal() and int(label) < limit):
-                rule = f'from 0 to {number - 1}, a class' if number is not None else 'from 0 up'
-                raise UserError(f'{path}, line {place}, must be "IMAGE LABEL" with a label {rule}, '
-                                f'got {line.rstrip()!r}: correct it, or the number of classes.')
-            names.append(image)
-            if place == 1:  # a wrong folder shows at once, and looking for all would take long
-                check_file(os.path.join(folder, image), 'image', f'it is the first of {path}, so '
-                           f'set data_prefix of {where}.dataset to the folder its names start from')
+    for place, line in enumerate(_lines(path), 1):
+        image, _, label = line.strip().rpartition(' ')
+        if not (image and label.isdecimal() and len(label) < 10 and int(label) < limit):
+            rule = f'from 0 to {number - 1}, a class' if number is not None else 'from 0 up'
+            raise UserError(f'{path}, line {place}, must be "IMAGE LABEL" with a label {rule}, got '
+                            f'{line.rstrip()[:200]!r}: correct it, or the number of classes.')
+        names.append(image)
+        if place == 1:  # a wrong folder shows at once, and looking for all would take long
+            check_file(os.path.join(folder, image), 'image', f'it is the first of {path}, so set '
+                       f'data_prefix of {where}.dataset to the folder its names start from')
     return names
+
+
+def _lines(path: str) -> Iterator[str]:
+    try:
+        with open(path, encoding='utf-8') as lines:
+            yield from lines
+    except UnicodeDecodeError as error:
+        raise UserError(f'{path} must be a text file with lines "IMAGE LABEL", got bytes that are '
+                        'no text: set ann_file to the list of the images.') from error

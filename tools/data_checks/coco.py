@@ -41,7 +41,7 @@ def check(dataset: dict, where: str, model: dict) -> None:
     _check_entries(content, path, dataset, where)
 
 
-def _check_entries(content: dict, path: str, dataset: dict, where: str) -> None:
+def _check_entries(content: dict, path: str, dataset: dict, where: str, screen=None) -> None:
     """Raise UserError for what would be lost or mistaken; say how much is left out."""
     root = dataset.get('data_root') or ''
     folder = os.path.join(root, (dataset.get('data_prefix') or {}).get('img') or '')
@@ -54,7 +54,7 @@ def _check_entries(content: dict, path: str, dataset: dict, where: str) -> None:
     for kind, texts in warnings.items():
         if kind != 'no objects':
             print(f'{where}: {len(texts)} annotations are of the kind {kind!r} '
-                  f'({WARNINGS[kind]}); {path} {texts[0]}.', flush=True)
+                  f'({WARNINGS[kind]}); {path} {texts[0]}.', file=screen, flush=True)
 
 
 def _read(path: str) -> dict:
@@ -78,7 +78,8 @@ def _fault(content) -> str:
                if not isinstance(content.get(key), list)]
     if lacking:
         return f'an object without {" and ".join(lacking)}'
-    named = all(isinstance(c, dict) and 'name' in c for c in content['categories'])
+    named = all(isinstance(c, dict) and isinstance(c.get('name'), str)
+                for c in content['categories'])
     return '' if named else 'a category without a name'
 
 

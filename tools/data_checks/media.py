@@ -2,10 +2,17 @@
 import os
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from swinv2_mm.faults import MAX_PIXELS, OTHERS, image_fault, map_fault, one_line, open_image
+from swinv2_mm.faults import (
+    MAX_PIXELS,
+    OTHERS,
+    image_fault,
+    map_fault,
+    one_line,
+    open_image,
+    still,
+)
 
 from .findings import Finding
 
@@ -75,8 +82,8 @@ def _true_size(content: bytes, max_pixels: int) -> tuple[int, int] | None:
     """(height, width) as decoded, EXIF turned; None where there is none."""
     if image_fault(content, max_pixels):
         return None
-    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    return None if pixels is None else pixels.shape[:2]
+    pixels = _decoded('', content)
+    return None if isinstance(pixels, Finding) else pixels.shape[:2]
 
 
 def _content(path: str) -> bytes | Finding:
@@ -92,7 +99,7 @@ def _content(path: str) -> bytes | Finding:
 def _decoded(path: str, content: bytes) -> np.ndarray | Finding:
     import mmcv
     try:
-        pixels = mmcv.imfrombytes(content)  # as training does
+        pixels = mmcv.imfrombytes(still(content))  # as training does
     except Exception as error:  # noqa: BLE001
         return Finding('undecodable', path, f'cannot be decoded ({one_line(error)})')
     return Finding('undecodable', path, 'cannot be decoded') if pixels is None else pixels

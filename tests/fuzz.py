@@ -1,0 +1,296 @@
+"""Random damage to files of strangers, and what must not come of it.
+
+A test tries some hundreds of cases, benchmarks/fuzz.py a hundred thousand. Case `number` of a
+target is always the same. TARGETS: name -> function(folder, number) that gives None, or in words
+what should not have happened.
+"""
+import functools
+import io
+import json
+import os
+import random
+from pathlib import Path
+
+import bad_files
+import hostile_base
+import torch
+from helpers import ROOT  # noqa: F401 - puts tools on the path
+from test_dataset_check_lists import contents
+
+INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+TEXTS = (b'../../etc/passwd', b'/etc/passwd', b'NaN', b'Infinity', b'-1', b'1e999', b'null', b'{}',
+         b'[]', b'"', b'\\u0000', b'9' * 400, b'true', b'[' * 2000, b'\xff\xfe', b'~/x', b'a' * 500)
+SECONDS, MEMORY = 60, 1 << 30  # for a batch of cases, beyond what the process takes at the start
+MARKER = 'FUZZ_RAN_CODE'
+
+
+def damaged(whole: bytes, rng: random.Random, texts=()) -> bytes:
+    """One to five changes of random kinds at random places."""
+    data = bytearray(whole)
+    for _ in range(rng.randint(1, 5)):
+        place = rng.randrange(len(data) + 1)
+        rng.choice((_bits, _cut, _insert, _number, _copy))(data, place, rng)
+        if texts and rng.random() < .3:
+            data[place:place + rng.choice((0, 1, 4))] = rng.choice(texts)
+    return bytes(data)
+
+
+def _bits(data: bytearray, place: int, rng: random.Random) -> None:
+    for i in range(place, min(place + rng.randint(1, 8), len(data))):
+        data[i] ^= 1 << rng.randrange(8)
+
+
+def _cut(data: bytearray, place: int, rng: random.Random) -> None:
+    del data[place:place + rng.choice((1, 4, 64, len(data)))]
+
+
+def _insert(data: bytearray, place: int, rng: random.Random) -> None:
+    data[place:place] = rng.randbytes(rng.randint(1, 64))
+
+
+def _number(data: bytearray, place: int, rng: random.Random) -> None:
+    """One that is often one too many."""
+    size = rng.choice((1, 2, 4))
+    number = rng.choice(INTERESTING) & ((1 << 8 * size) - 1)
+    data[place:place + size] = number.to_bytes(size, rng.choice(('little', 'big')))
+
+
+def _copy(data: bytearray, place: int, rng: random.Random) -> None:
+    part, other = data[place:place + rng.randint(1, 200)], rng.randrange(len(data) + 1)
+    data[other:other + (len(part) if rng.random() < .5 else 0)] = part
+
+
+@functools.cache
+def images() -> list[bytes]:
+    kinds = [dict(), dict(progressive=True), dict(kind='PNG'), dict(kind='PNG', mode='P'),
+             dict(kind='PNG', mode='L'), dict(kind='BMP'), dict(kind='GIF'), dict(kind='WEBP'),
+             dict(kind='TIFF'), dict(kind='TIFF', compression='tiff_lzw'), dict(kind='PPM'),
+             dict(mode='CMYK'), dict(kind='PNG', mode='RGBA')]
+    return [bad_files.encoded(**settings) for settings in kinds] + [
+        bad_files.MAKERS[name][3](None) for name in ('animated.png', 'rotated.jpg', 'deep.png')]
+
+
+@functools.cache
+def films(folder: Path) -> list[bytes]:
+    return [bad_files.film(folder, 4), bad_files.film(folder, 4, 'MJPG', 'avi')]
+
+
+@functools.cache
+def checkpoints() -> list[bytes]:
+    from safetensors.torch import save
+    state = hostile_base.state()
+    zipped, old = io.BytesIO(), io.BytesIO()
+    torch.save({'model': state, 'epoch': 3}, zipped)
+    torch.save({'model': state}, old, _use_new_zipfile_serialization=False)
+    return [zipped.getvalue(), old.getvalue(), save(state)]
+
+
+def told(error: Exception, start: str = '') -> str | None:
+    """None for an error that is a message; else what it is."""
+    text = str(error)
+    if isinstance(error, ValueError) and text.startswith(start) and len(text) > 20:
+        return None if '\n' not in text else f'a message of several lines: {text[:200]!r}'
+    return f'{type(error).__name__}: {text[:200]!r}'
+
+
+@functools.cache
+def loaders():
+    from mmengine.registry import TRANSFORMS
+
+    import swinv2_mm.images  # noqa: F401
+    return TRANSFORMS.build(dict(type='swinv2_mm.LoadImage', max_pixels=10 ** 7))
+
+
+def load_image(folder: Path, number: int) -> str | None:
+    """What training reads: an array of a bounded size, or a sentence with the file in it."""
+    rng = random.Random(number)
+    path = folder / 'image.jpg'
+    path.write_bytes(damaged(rng.choice(images()), rng))
+    try:
+        found = loaders()(dict(img_path=str(path)))['img']
+    except Exception as error:  # noqa: BLE001 - whatever comes is judged
+        return told(error, f'failed to load image {path}: it ')
+    return None if found.ndim == 3 and found.size <= 3 * 10 ** 7 else f'shape {found.shape}'
+
+
+def check_file(check: str, ending: str, wholes, **settings):
+    """What tools/dataset/check.py reads: findings, each one short line."""
+    def target(folder: Path, number: int) -> str | None:
+        from data_checks import pool
+        rng = random.Random(number)
+        path = folder / f'file{ending}'
+        path.write_bytes(damaged(rng.choice(wholes(folder)), rng))
+        found = pool.CHECKS[check](str(path), max_pixels=10 ** 7, **settings)
+        wrong = [f for f in found if '\n' in f.text or len(f.text) > 400 or not f.level]
+        return str(wrong[0]) if wrong else None
+    return target
+
+
+def check_map(folder: Path, number: int) -> str | None:
+    (folder / 'image.png').write_bytes(images()[2])
+    rule = dict(reduce_zero_label=bool(number % 2), label_map={1: 2} if number % 3 else None)
+    return check_file('map', '.png', lambda folder: images()[2:5], allowed=(0, 1, 255), rule=rule,
+                      image=str(folder / 'image.png'))(folder, number)
+
+
+def annotations(folder: Path, number: int) -> str | None:
+    """What the start of a run accepts is loaded by mmdet, with finite boxes and names inside."""
+    from data_checks import coco
+    from errors import UserError
+
+    rng = random.Random(number)
+    path = folder / 'train.json'
+    if number % 2:
+        content = contents()
+        for _ in range(rng.randint(1, 3)):
+            _change(content, rng)
+        path.write_text(json.dumps(content))
+    else:
+        path.write_bytes(damaged(json.dumps(contents()).encode(), rng, TEXTS))
+    dataset = dict(data_root=f'{folder}/', data_prefix=dict(img='train/'))
+    try:
+        content = coco._read(str(path))
+        with open(os.devnull, 'w') as nothing:
+            coco._check_entries(content, str(path), dataset, 'train_dataloader', nothing)
+    except UserError as error:
+        return told(error, str(path))
+    except Exception as error:  # noqa: BLE001
+        return f'{type(error).__name__}: {error}'
+    return _loads(path, folder, content)
+
+
+def _loads(path: Path, folder: Path, content: dict) -> str | None:
+    import contextlib
+
+    import numpy as np
+    from mmdet.datasets import CocoDataset
+    names = tuple(c['name'] for c in content['categories'] if isinstance(c['name'], str))
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            dataset = CocoDataset(ann_file=str(path), data_prefix=dict(img=f'{folder}/train/'),
+                                  metainfo=dict(classes=names), pipeline=[],
+                                  filter_cfg=dict(filter_empty_gt=True, min_size=1))
+            samples = [dataset.get_data_info(i) for i in range(len(dataset))]
+    except Exception as error:  # noqa: BLE001
+        return f'accepted, and mmdet raises {type(error).__name__}: {str(error)[:200]}'
+    for sample in samples:
+        inside = os.path.abspath(sample['img_path']).startswith(f'{folder}/')
+        boxes = np.array([instance['bbox'] for instance in sample['instances']], float)
+        if not inside or not np.isfinite(boxes).all():
+            return f'accepted, and mmdet gives {sample}'[:300]
+    return None
+
+
+def _change(node, rng: random.Random) -> None:
+    """Replace, remove, or double one value somewhere in parsed json."""
+    while True:
+        keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+        if not keys:
+            return
+        key = rng.choice(keys)
+        if isinstance(node[key], dict | list) and node[key] and rng.random() < .85:
+            node = node[key]
+            continue
+        kind = rng.randrange(4)
+        if kind == 0:
+            del node[key]
+        elif kind == 1 and isinstance(node, list):
+            node.append(node[key])
+        else:
+            node[key] = rng.choice((
+                None, True, -1, 0, 10 ** 30, 10 ** 400, float('nan'), float('inf'), -1e308, 1e-320,
+                '', 'x', '../../etc/passwd', '/etc/passwd', '..', '\0', '~root/x', [], {}, [[]],
+                [1, 2, 3], {'size': [9, 9], 'counts': 'x'}, 'é' * 300, 2 ** 63, 1.5))
+        return
+
+
+def lists(folder: Path, number: int) -> str | None:
+    """Lists of images and of videos: accepted names stay inside the data."""
+    from data_checks import classification, video
+    from data_checks.paths import check_names
+    from errors import UserError
+
+    rng = random.Random(number)
+    for name in ('a.jpg', 'a.mp4'):
+        (folder / name).touch()
+    ending = rng.choice(('.jpg', '.mp4'))
+    path = folder / 'list.txt'
+    path.write_bytes(damaged(f'a{ending} 0\na{ending} 1\n'.encode() * 3, rng, TEXTS))
+    dataset = dict(type='VideoDataset', data_root=f'{folder}/', ann_file='list.txt',
+                   metainfo=dict(classes=('a', 'b')))
+    try:
+        if ending == '.mp4':
+            video.check(dataset, 'train_dataloader', {})
+            names = [line.split()[0] for line in path.read_text().splitlines()]
+        else:
+            names = classification._check_list(str(path), 2, str(folder), 'train_dataloader')
+            check_names(names, str(folder), str(folder), str(path), 'train_dataloader')
+    except UserError as error:
+        return told(error)
+    except Exception as error:  # noqa: BLE001
+        return f'{type(error).__name__}: {error}'
+    out = [n for n in names if not os.path.abspath(folder / n).startswith(f'{folder}/')]
+    return f'accepted: {out[:3]}' if out else None
+
+
+def read_checkpoint(folder: Path, number: int) -> str | None:
+    """Tensors under names, or one sentence; never code."""
+    from swinv2_mm.checkpoints import read_checkpoint
+
+    rng = random.Random(number)
+    path = folder / rng.choice(('a.pth', 'a.safetensors'))
+    path.write_bytes(damaged(rng.choice(checkpoints()), rng, CODE))
+    os.chdir(folder)
+    try:
+        found = read_checkpoint(path)
+    except Exception as error:  # noqa: BLE001
+        return told(error) if not (folder / MARKER).exists() else 'code ran'
+    if (folder / MARKER).exists():
+        return 'code ran'
+    sound = all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in found.items())
+    return None if sound else f'gives {found}'[:200]
+
+
+CODE = (hostile_base.call('os system', hostile_base.text(f'touch {MARKER}')),
+        hostile_base.call('io open', hostile_base.text(MARKER), hostile_base.text('w')),
+        b'cbuiltins\neval\n', b'R', b'b', b'0', b'PK\x05\x06', b'\x80\x02')
+
+TARGETS = {
+    'image in training': load_image,
+    'image in the check': check_file('image', '.jpg', lambda folder: images()),
+    'map in the check': check_map,
+    'COCO annotations': annotations,
+    'list of files': lists,
+    'checkpoint': read_checkpoint,
+    'video in the check': check_file('video', '.mp4', films, span=2),
+}
+
+
+def lost(name: str, numbers: range, folder: Path, batch: int = 50) -> list[tuple[int, str]]:
+    """The cases of a target that went wrong, and how; in processes that may crash, hang or grow."""
+    from data_checks import pool
+
+    pool.CHECKS['fuzz'] = _batch
+    numbers, found = list(numbers), []
+    while numbers:
+        jobs = [('fuzz', str(i), dict(name=name, folder=folder, numbers=numbers[i:i + batch]))
+                for i in range(0, len(numbers), batch)]
+        again = []
+        for finding in (f for some in pool.run(jobs, 1, SECONDS, MEMORY) for f in some):
+            if finding.kind == 'crash' and batch > 1:  # of one of them
+                again += numbers[int(finding.where):int(finding.where) + batch]
+            elif finding.kind == 'crash':
+                found.append((numbers[int(finding.where)], finding.text))
+            else:
+                found.append((int(finding.where), finding.text))
+        numbers, batch = again, 1
+    return found
+
+
+def _batch(path: str, name: str, folder: Path, numbers: list[int]) -> list:
+    from data_checks.findings import Finding
+
+    folder = folder / str(os.getpid())
+    folder.mkdir(exist_ok=True)
+    said = ((number, TARGETS[name](folder, number)) for number in numbers)
+    return [Finding('fuzz', str(number), text) for number, text in said if text]
