@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..registry import HOOKS
 from . import randomness
-from .optimizer import plain_name
+from .optimizer import NORMS, plain_name
 
 FILES = ('img_path', 'filename', 'file_name', 'video_path')  # a sample's file, by name of the entry
 
@@ -81,6 +81,8 @@ class NumericsHook(Hook):
         self._bad = False
         epoch = getattr(runner.train_dataloader.batch_sampler.sampler, 'epoch', 0)
         self._current = data_batch, (epoch, batch_idx), randomness.states()
+        if not self._parts:
+            self._running = [(buffer, buffer.clone()) for buffer in _running(runner.model)]
 
     def _backward(self, backward: Callable, loss: Tensor, **kwargs) -> None:
         self._parts.append(Part(loss.detach(), *self._current))
@@ -103,6 +105,8 @@ class NumericsHook(Hook):
             return
         self._bad = True
         self.in_a_row += 1
+        for buffer, before in self._running:  # means that the forward pass has moved
+            buffer.copy_(before)
         total = runner.message_hub.get_info('skipped_steps', 0) + 1
         runner.message_hub.update_info('skipped_steps', total)
         self._tell(runner, parts, bad_loss, total)
@@ -157,20 +161,26 @@ def _not_finite(parts: list[Part], gradients: list[Tensor]) -> tuple[bool, bool]
     return bool(loss), bool(gradient)
 
 
+def _running(model: nn.Module) -> list[Tensor]:
+    """Running means and variances of norms."""
+    return [buffer for module in model.modules() if isinstance(module, NORMS)
+            for buffer in module.buffers(recurse=False)]
+
+
 def first_bad(runner, parts: list[Part], model: nn.Module) -> str:
     """Where the first value that is not finite arises: the forward pass once more, watched."""
     gradients = [plain_name(name) for name, p in model.named_parameters()
                  if p.grad is not None and not bool(p.grad.isfinite().all())]
     part = next((part for part in parts if not bool(part.loss.isfinite())), parts[-1])
-    after, buffers = randomness.states(), [b.clone() for b in model.buffers()]
-    handles = [handle for name, module in model.named_modules()
-               for handle in _watch(plain_name(name), module)]
+    after, buffers, handles = randomness.states(), [b.clone() for b in model.buffers()], []
     try:
         randomness.restore(part.random)
         with torch.no_grad(), runner.optim_wrapper.optim_context(runner.model):
             data = model.data_preprocessor(part.batch, True)
             if not _finite(data['inputs'] if isinstance(data, dict) else data):
                 return 'the batch itself is not finite'
+            handles = [handle for name, module in model.named_modules()
+                       for handle in _watch(plain_name(name), module)]
             losses = runner.model(**data, mode='loss') if isinstance(data, dict) else (
                 runner.model(*data, mode='loss'))
         bad = [name for name, value in losses.items() if not _finite(value)]
