@@ -16,8 +16,9 @@ FLOORS = {
     'windows': set(),
     'arguments': {'windows'},
     'archs': {'arguments'},
-    'attention': {'windows'},
-    'swin': {'arguments', 'archs', 'attention', 'windows'},
+    'sequential': {'windows'},
+    'attention': {'sequential', 'windows'},
+    'swin': {'arguments', 'archs', 'attention', 'sequential', 'windows'},
     'simmim': {'arguments', 'swin', 'windows'},
 }
 
@@ -51,7 +52,7 @@ def test_models_stand_on_floors_and_import_only_downwards():
 
 
 def test_geometry_and_attention_need_torch_alone():
-    for name in ('windows', 'attention'):
+    for name in ('windows', 'sequential', 'attention'):
         roots = {module.split('.')[0] for module in imported(MODELS / f'{name}.py')}
         assert roots - set(sys.stdlib_module_names) <= {'torch', 'swinv2_mm'}, name
 

@@ -5,21 +5,20 @@
 `WindowAttention` is the whole of it, for windows of any number of sides. The norms in the cosine,
 the position network G and the temperature are computed in float32 at least, whatever autocast
 or `.half()` ask for: in float16 the norm of a zero key is 0 / 0, and that of a large one overflows.
+The definition is `_attend`; sequential.py computes the same on a few windows at a time, and is what
+runs wherever it can.
 """
-import itertools
 import math
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .windows import Layout, Size, from_windows, to_windows
+from . import sequential
+from .sequential import COSINE_EPS
+from .windows import Layout, Part, Size, from_windows, to_windows
 
 MAX_LOGIT_SCALE = math.log(1 / 0.01)  # tau never falls below 0.01
-# Vectors shorter than this are not normalised further. The official 1e-12 lets the gradient at a
-# zero key grow 1e12 times; no vector of a trained model is this short.
-COSINE_EPS = 1e-6
 HIDDEN = 512  # width of the position network
 
 
@@ -49,29 +48,24 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """(B, *S, C) -> (B, *S, C), S being `layout.size`."""
-        windows = to_windows(x, layout)  # (B, W, N, C)
-        batch, count, tokens, dim = windows.shape
-        qkv_bias = torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
-        qkv = F.linear(windows, self.qkv.weight, qkv_bias)
-        qkv = qkv.view(batch, count, tokens, 3, self.num_heads, -1)
-        q, k, v = qkv.permute(3, 0, 1, 4, 2, 5)  # each (B, W, h, N, d)
-        q, k = self._cosine(q, k)
-        bias = self.position_bias(layout.window, q.dtype)  # (h, N, N)
-        if layout.order is None:
-            out = _attend(q, k, v, bias, layout.groups[0].mask)
-        else:
-            parts = [_attend(q[:, i], k[:, i], v[:, i], bias, mask) for i, mask in layout.groups]
-            out = torch.cat(parts, dim=1)[:, layout.order]
-        out = out.transpose(2, 3).reshape(batch, count, tokens, dim)
-        return from_windows(self.proj(out), layout)
+        qkv = self._qkv(x)  # before there are windows: no work on padding
+        attend = sequential.attend if sequential.may_run() else _attend
+        out = attend(qkv, layout, self.inverse_temperature(), self.position_bias(layout.window))
+        return self.proj(out)
 
-    def _cosine(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries and keys whose dot product is cos(q, k) / tau, in the dtype they came in."""
-        wide = torch.promote_types(q.dtype, torch.float32)
-        scale = self.logit_scale.to(wide).clamp(max=MAX_LOGIT_SCALE).exp()  # 1 / tau, (h, 1, 1)
-        q_unit = F.normalize(q.to(wide), dim=-1, eps=COSINE_EPS)
-        k_unit = F.normalize(k.to(wide), dim=-1, eps=COSINE_EPS)
-        return (q_unit * scale).to(q.dtype), k_unit.to(k.dtype)
+    def forward_part(self, x: Tensor, part: Part, scale: Tensor, logits: Tensor) -> Tensor:
+        """The same for some windows, without gradients: (R, C) -> (R, C)."""
+        return self.proj(sequential.attend_part(self._qkv(x), part, scale, logits))
+
+    def _qkv(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., 3C)"""
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
+        return F.linear(x, self.qkv.weight, bias)
+
+    def inverse_temperature(self) -> Tensor:
+        """1 / tau of each head, (h, 1, 1), in float32 at least."""
+        wide = torch.promote_types(self.logit_scale.dtype, torch.float32)
+        return self.logit_scale.to(wide).clamp(max=MAX_LOGIT_SCALE).exp()
 
     def position_bias(self, window: Size, dtype: torch.dtype | None = None) -> Tensor:
         """Bias B of every (query, key) pair of a window: (h, N, N), each in (0, 16).
@@ -105,9 +99,11 @@ class WindowAttention(nn.Module):
         with torch.autocast(device.type, enabled=False):
             hidden = F.relu(F.linear(offsets, first.weight.to(wide), first.bias.to(wide)))
             table = 16 * torch.sigmoid(F.linear(hidden, second.weight.to(wide)))  # (T, h)
+        bias = table.to(dtype or wide).t().view(self.num_heads, *(2 * w - 1 for w in window))
+        for axis, w in enumerate(window, start=1):
+            bias = bias.unfold(axis, w, 1)  # at place i, key j from the last: offset i - j
         tokens = math.prod(window)
-        bias = table.to(dtype or wide).t().index_select(1, relative_index(window, device))
-        return bias.view(self.num_heads, tokens, tokens)
+        return bias.flip([*range(-len(window), 0)]).reshape(self.num_heads, tokens, tokens)
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {'_bias_cache': {}}
@@ -125,13 +121,30 @@ class WindowAttention(nn.Module):
         return super()._load_from_state_dict(*args, **kwargs)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
-    """softmax(q k^T + bias + mask) v for (B, W, h, N, d), bias (h, N, N), mask (N, N) or None."""
-    batch, count = q.shape[:2]
+def _attend(qkv: Tensor, layout: Layout, scale: Tensor, bias: Tensor) -> Tensor:
+    """softmax(scale cos(q, k) + bias + mask) v in every window: (B, *S, 3C) -> (B, *S, C)."""
+    heads, tokens = bias.shape[:2]
+    qkv = to_windows(qkv, layout).unflatten(-1, (3, heads, -1))
+    q, k, v = qkv.permute(3, 0, 1, 4, 2, 5)  # each (B, W, h, N, d)
+    wide, dtype = scale.dtype, sequential.core_dtype(q)
+    q = (F.normalize(q.to(wide), dim=-1, eps=COSINE_EPS) * scale).to(dtype)
+    k = F.normalize(k.to(wide), dim=-1, eps=COSINE_EPS).to(dtype)
+    v, bias = v.to(dtype), bias.to(dtype)
+    parts = [_attend_group(*((x if index is None else x[:, index]) for x in (q, k, v)), bias, mask)
+             for index, mask in layout.groups]
+    out = parts[0] if layout.order is None else torch.cat(parts, dim=1)[:, layout.order]
+    out = out.transpose(2, 3).flatten(3).to(qkv.dtype)  # (B, W, N, C)
+    return from_windows(out, layout)
+
+
+def _attend_group(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
+    """The same for (B, W, h, N, d) that share a mask (N, N)."""
+    count = q.shape[:2]
     logits = bias if mask is None else bias + mask.to(bias.dtype)
-    q, k, v = (part.flatten(0, 1) for part in (q, k, v))
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=logits[None], scale=1.0)
-    return out.unflatten(0, (batch, count))
+    with torch.autocast(q.device.type, enabled=False):
+        out = F.scaled_dot_product_attention(
+            *(x.flatten(0, 1) for x in (q, k, v)), attn_mask=logits[None], scale=1.0)
+    return out.unflatten(0, count)
 
 
 def log_spaced_offsets(window: Size, normaliser: Size) -> Tensor:
@@ -145,15 +158,3 @@ def log_spaced_offsets(window: Size, normaliser: Size) -> Tensor:
              for w, n in zip(window, normaliser)]
     offsets = torch.stack(torch.meshgrid(*sides, indexing='ij'), dim=-1).flatten(0, -2)
     return torch.sign(offsets) * torch.log2(1 + 8 * offsets.abs()) / 3
-
-
-@lru_cache(maxsize=16)  # N * N int32 each: 0.25 MB for a window of 16 x 16, 21 MB for 48 x 48
-@torch.inference_mode(False)  # an evaluation may come first, and training must be able to use it
-def relative_index(window: Size, device: torch.device) -> Tensor:
-    """Row of `log_spaced_offsets` for each (query, key) pair of a window: (N * N,) int32."""
-    places = torch.tensor(list(itertools.product(*map(range, window))))  # (N, ndim)
-    index = torch.zeros(1, dtype=torch.int64)
-    for side, w in enumerate(window):
-        offset = places[:, None, side] - places[None, :, side] + w - 1  # query minus key, from 0
-        index = index * (2 * w - 1) + offset
-    return index.flatten().to(device, torch.int32)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..registry import MODELS
-from . import arguments
+from . import arguments, sequential
 from .archs import Arch, resolve
 from .attention import WindowAttention
 from .windows import Layout, Size, plan
@@ -66,6 +66,9 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(4 * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        if (torch.is_grad_enabled() and sequential.may_run()
+                and sequential.is_plain_linear(self.fc1, self.fc2)):
+            return sequential.feed_forward(x, self.fc1, self.fc2)
         return self.fc2(F.gelu(self.fc1(x)))
 
 
@@ -100,9 +103,30 @@ class Block(nn.Module):
         self.norm3 = nn.LayerNorm(dim) if extra_norm else nn.Identity()
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
+        if sequential.may_run_in_parts(self, x):
+            return self._forward_in_parts(x, layout)
         x = x + self.drop_path(self.norm1(self.attn(x, layout)))
         x = x + self.drop_path(self.norm2(self.mlp(x)))
         return self.norm3(x)
+
+    def _forward_in_parts(self, x: Tensor, layout: Layout) -> Tensor:
+        """The same from start to end for a few windows at a time, without gradients."""
+        if sequential.half_is_slow(x) and torch.is_autocast_enabled('cpu'):
+            with torch.autocast('cpu', enabled=False):
+                return self._forward_in_parts(x, layout)
+        scale = self.attn.inverse_temperature()
+        bias = self.attn.position_bias(layout.window, sequential.core_dtype(x))
+        widest = 4 * x.shape[-1] * x.element_size()  # the hidden layer of the MLP
+        rows = x.flatten(0, -2)  # (B * prod(S), C)
+        out = None
+        for part, logits in sequential.with_logits(sequential.cut_for(x, layout, widest), bias):
+            tokens = rows[part.rows]
+            tokens = tokens + self.norm1(self.attn.forward_part(tokens, part, scale, logits))
+            tokens = self.norm3(tokens + self.norm2(self.mlp(tokens)))
+            if out is None:
+                out = tokens.new_empty(rows.shape)
+            out.index_copy_(0, part.rows, tokens)
+        return out.view(x.shape)
 
 
 class Stage(nn.Module):

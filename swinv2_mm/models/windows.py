@@ -52,6 +52,24 @@ class Layout(NamedTuple):
     order: Tensor | None
 
 
+class Part(NamedTuple):
+    """Some of the windows of a batch that need the same mask, for work on a few at a time.
+
+    count: windows n.
+    area: places N in each.
+    rows: (R,) int64, their real tokens, as rows of the map seen as (B * prod(S), C).
+    places: (R,) int64, where these stand among the n * N places; None where every place is taken,
+        each by the row of its own number.
+    mask: (N, N) float, added to the logits; None where nothing is masked.
+    """
+
+    count: int
+    area: int
+    rows: Tensor
+    places: Tensor | None
+    mask: Tensor | None
+
+
 def fit_window(size: Size, window: Size, shift: Size) -> tuple[Size, Size]:
     """Window and shift that a map of `size` really gets, side by side.
 
@@ -71,6 +89,15 @@ def plan(size: Size, window: Size, shift: Size, like: Tensor) -> Layout:
         return Layout(size, padded, window, shift, (Group(None, _mask(regions[0], like)),), None)
     groups = tuple(Group(i, _mask(r, like)) for r, i in zip(regions, indices))
     return Layout(size, padded, window, shift, groups, order)
+
+
+def cut(layout: Layout, batch: int, tokens: int, device: torch.device) -> list[Part]:
+    """Share out the windows of `batch` maps in parts of at most `tokens` tokens, or one window."""
+    area = math.prod(layout.window)
+    count = max(1, tokens // area)
+    rows = _rows(layout.size, layout.window, layout.shift, batch, count, device)
+    return [Part(*part, group.mask)
+            for group, share in zip(layout.groups, rows) for part in share]
 
 
 def to_windows(x: Tensor, layout: Layout) -> Tensor:
@@ -145,12 +172,34 @@ def _regions(size: Size, window: Size, shift: Size, device: torch.device):
     regions, indices = [], []
     for combination in itertools.product(*axes):
         labels = [pattern for pattern, _ in combination]
-        region = torch.tensor([_combine(token) for token in itertools.product(*labels)])
-        regions.append(region.to(device) if region.any() else None)
+        region = [_combine(token) for token in itertools.product(*labels)]
+        regions.append(torch.tensor(region, device=device) if any(region) else None)
         indices.append(number[torch.meshgrid(
             *(torch.tensor(members) for _, members in combination), indexing='ij')].flatten())
     order = torch.cat(indices).argsort()
     return regions, [index.to(device) for index in indices], order.to(device)
+
+
+@lru_cache(maxsize=64)  # the entries are at most 2 B * prod(S) integers: one or two MB
+@torch.inference_mode(False)  # an evaluation may come first, and training must be able to use them
+def _rows(size: Size, window: Size, shift: Size, batch: int, count: int, device: torch.device):
+    """All of a `Part` but its mask, for each group the windows by `count` at a time."""
+    padded = tuple(math.ceil(s / w) * w for s, w in zip(size, window))
+    layout = Layout(size, padded, window, shift, (), None)
+    tokens = math.prod(size)
+    numbers = torch.arange(1, tokens + 1).view(1, *size, 1)  # from 1: padding comes as 0
+    numbers = to_windows(numbers, layout)[0, :, :, 0] - 1  # (W, N), -1 for padding
+    _, indices, _ = _regions(size, window, shift, torch.device('cpu'))
+    found = []
+    for index in indices:
+        group = torch.stack([numbers[index] + b * tokens for b in range(batch)])  # (B, W_g, N)
+        real = (numbers[index] >= 0).expand_as(group)
+        pieces = zip(group.flatten(0, 1).split(count), real.flatten(0, 1).split(count))
+        found.append([
+            (*rows.shape, rows[taken].to(device),
+             None if taken.all() else taken.flatten().nonzero()[:, 0].to(device))
+            for rows, taken in pieces])
+    return found
 
 
 def _axis_patterns(size: int, window: int, shift: int) -> list[tuple[tuple[int, ...], list[int]]]:
