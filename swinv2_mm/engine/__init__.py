@@ -1,7 +1,9 @@
 """What mmengine lets a package add: optimizers of SwinV2, and training that survives its faults."""
+from .activations import ActivationHook
 from .checkpoints import CheckpointHook
 from .numerics import NumericsHook
 from .optimizer import SwinV2OptimWrapperConstructor
 from .records import LocalVisBackend
 
-__all__ = ['CheckpointHook', 'LocalVisBackend', 'NumericsHook', 'SwinV2OptimWrapperConstructor']
+__all__ = ['ActivationHook', 'CheckpointHook', 'LocalVisBackend', 'NumericsHook',
+           'SwinV2OptimWrapperConstructor']
