@@ -1,6 +1,6 @@
-"""Checkpoints that are whole or not there, and from which a run goes on as if it had not stopped.
+"""Checkpoints from which a run goes on as if it had not stopped.
 
-    train -> every `interval`: gather random states -> write beside, flush, rename -> name it
+    train -> every `interval`: gather random states -> write (see saving.py)
     SIGTERM -> the same after the step in progress -> exit status STOPPED
     resume -> newest whole file -> model, optimizer, schedules (by mmengine) -> place in the data,
     random numbers, and a validation that was due (here)
@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,31 +19,18 @@ from mmengine.dist import (
     broadcast_object_list,
     get_rank,
     get_world_size,
-    is_distributed,
     is_main_process,
 )
-from mmengine.fileio import LocalBackend
-from mmengine.hooks import CheckpointHook as _CheckpointHook
 from mmengine.hooks import EMAHook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 from ..registry import HOOKS
 from . import randomness
-from .files import (
-    POINTER,
-    fault,
-    newest_whole,
-    partial_name,
-    publish,
-    remove,
-    remove_partial,
-    write_whole,
-)
+from .files import fault, newest_whole
 from .records import quiet_log_files
+from .saving import PROGRESS, WholeCheckpointHook
 
 STOPPED = 75  # exit status: stopped as asked, all saved, go on with --resume; sysexits' EX_TEMPFAIL
-PROGRESS = 'progress'  # the entry of a checkpoint that this hook adds
-SLOW = 10  # seconds
 
 
 def resume_point(work_dir: str | Path, path: str | None = None) -> str | None:
@@ -71,7 +57,7 @@ def resume_point(work_dir: str | Path, path: str | None = None) -> str | None:
 
 
 @HOOKS.register_module()
-class CheckpointHook(_CheckpointHook):
+class CheckpointHook(WholeCheckpointHook):
     """mmengine's CheckpointHook, for runs that may be killed at any moment.
 
     A file appears under its name when all of it is on the disk, and only then is it named in
@@ -100,8 +86,6 @@ class CheckpointHook(_CheckpointHook):
         self._held: dict | None = None  # random states that the next step starts from
         self._batch = 0  # batches of this epoch that are done
         self._begun = 0  # batches of this epoch that an earlier process did
-        self._saved: int | None = None  # iterations in the newest file
-        self._last_save = time.time()
 
     # Resuming ------------------------------------------------------------------------------------
 
@@ -124,10 +108,6 @@ class CheckpointHook(_CheckpointHook):
 
     def before_train(self, runner) -> None:
         super().before_train(runner)
-        self.whole = isinstance(self.file_backend, LocalBackend)
-        if self.whole and is_main_process():
-            Path(self.out_dir).mkdir(parents=True, exist_ok=True)
-            remove_partial(Path(self.out_dir))
         self._take_notice()
         loop, due = runner.train_loop, False
         sampler = loop.dataloader.batch_sampler.sampler
@@ -161,6 +141,12 @@ class CheckpointHook(_CheckpointHook):
             loop.dataloader_iterator._epoch = self._batches.skip(count)
         return skip
 
+    def _progress_at(self, meta: dict) -> dict:
+        """What a resumed run needs to know besides what mmengine saves."""
+        return dict(epoch=meta['epoch'], iter=meta['iter'], batch=self._batch, seed=self.seed,
+                    validated=meta.pop('validated', False),
+                    random=all_gather_object(self._held or randomness.states()))
+
     @staticmethod
     def _is_validation_due(runner) -> bool:
         loop = runner.train_loop
@@ -191,125 +177,6 @@ class CheckpointHook(_CheckpointHook):
         if self._held is not None:
             randomness.restore(self._held)
             self._held = None
-
-    # Saving --------------------------------------------------------------------------------------
-
-    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        checkpoint[PROGRESS] = self._progress
-
-    def _save_checkpoint_with_step(self, runner, step, meta) -> None:
-        """Save a regular checkpoint, name it, and only then remove what is outdated."""
-        name = self.filename_tmpl.format(step)
-        kept = []
-        if self.max_keep_ckpts > 0:
-            kept = [other for other in self.keep_ckpt_ids if other != step] + [step]
-            # With those that go when this one is there, so that a resumed run removes them.
-            runner.message_hub.update_info('keep_ckpt_ids', kept)
-        self._save_and_name(runner, name, meta)
-        outdated = kept[:-self.max_keep_ckpts] if kept else []
-        if kept:
-            self.keep_ckpt_ids.extend(kept)
-            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
-        names = [self.filename_tmpl.format(other) for other in outdated]
-        if (stop := runner.message_hub.get_info('stop_ckpt')) not in (None, name):
-            names.append(stop)
-        runner.message_hub.update_info('stop_ckpt', None)
-        for other in names:
-            self._remove(other)
-
-    def _save_and_name(self, runner, name: str, meta: dict) -> None:
-        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
-        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        self._write(runner, name, meta, save_optimizer=self.save_optimizer,
-                    save_param_scheduler=self.save_param_scheduler, by_epoch=self.by_epoch,
-                    **self.args)
-        self._saved = meta['iter']
-        if is_main_process():
-            write_whole(Path(runner.work_dir) / POINTER, self.last_ckpt.encode())
-
-    def _write(self, runner, name: str, meta: dict, **kwargs) -> None:
-        """Have the runner write a file beside its place, and put it there; all processes call."""
-        self._progress = dict(
-            epoch=meta['epoch'], iter=meta['iter'], batch=self._batch, seed=self.seed,
-            validated=meta.pop('validated', False),
-            random=all_gather_object(self._held or randomness.states()))
-        started, error = time.time(), None
-        partial = partial_name(name) if self.whole else name
-        try:
-            runner.save_checkpoint(self.out_dir, partial, file_client_args=self.file_client_args,
-                                   backend_args=self.backend_args, meta=meta, **kwargs)
-            if self.whole:
-                torch.distributed.barrier() if is_distributed() else None
-                if is_main_process():
-                    publish(Path(self.out_dir) / partial, Path(self.out_dir) / name)
-        except OSError as raised:
-            error = raised.strerror or str(raised)
-        if any(errors := all_gather_object(error)):
-            self._fail(runner, name, next(filter(None, errors)))
-        self._tell_slow(runner, name, started)
-
-    def _fail(self, runner, name: str, reason: str) -> None:
-        path = Path(self.out_dir) / partial_name(name)
-        if is_main_process():
-            try:
-                remove(path)
-            except OSError as error:
-                runner.logger.warning(f'{path} is left over and may be removed ({error.strerror})')
-        before = f'one of iteration {self._saved} is there' if self._saved else 'there is none yet'
-        raise OSError(f'Checkpoint {name} could not be written to {self.out_dir}: {reason}; '
-                      f'{before}: make room or the folder writable, then go on with --resume.')
-
-    def _tell_slow(self, runner, name: str, started: float) -> None:
-        now = time.time()
-        taken, between = now - started, started - self._last_save
-        self._last_save = now
-        if taken > SLOW and taken > 0.1 * between:
-            runner.logger.warning(
-                f'Writing {name} took {taken:.0f} s, after {between:.0f} s of training: save less '
-                'often (interval), or to a faster disk (out_dir).')
-
-    def _remove(self, name: str) -> None:
-        if is_main_process():
-            if self.whole:
-                remove(Path(self.out_dir) / name)
-            elif self.file_backend.isfile(path := self.file_backend.join_path(self.out_dir, name)):
-                self.file_backend.remove(path)
-
-    def _save_best_checkpoint(self, runner, metrics) -> None:
-        """Save the best so far, then remove the one before it, then save the scores."""
-        if not self.save_best:
-            return
-        now = runner.epoch if self.by_epoch else runner.iter
-        if 'auto' in self.key_indicators:
-            self._init_rule(self.rules, [next(iter(metrics))])
-        improved = [self._save_best_of(runner, key, rule, metrics[key], now)
-                    for key, rule in zip(self.key_indicators, self.rules)]
-        if any(improved) and self._saved == runner.iter:  # else the next one holds the scores
-            self._save_checkpoint_with_step(
-                runner, now, dict(epoch=runner.epoch, iter=runner.iter, validated=True))
-
-    def _save_best_of(self, runner, key: str, rule: str, score: float | None, now: int) -> bool:
-        hub, one = runner.message_hub, len(self.key_indicators) == 1
-        suffix = '' if one else f'_{key}'
-        best = hub.get_info(f'best_score{suffix}', self.init_value_map[rule])
-        if score is None or not self.is_better_than[key](score, best):
-            return False
-        name = f'best_{key}_{self.filename_tmpl.format(now)}'.replace('/', '_')
-        path = self.file_backend.join_path(self.out_dir, name)
-        before = hub.get_info(f'best_ckpt{suffix}')
-        # A number of numpy's would keep torch from loading the file with weights_only=True.
-        hub.update_info(f'best_score{suffix}', float(score))
-        hub.update_info(f'best_ckpt{suffix}', path)
-        self._write(runner, name, dict(epoch=runner.epoch, iter=runner.iter), by_epoch=False,
-                    save_optimizer=False, save_param_scheduler=False)
-        if before and Path(before).name != name:
-            self._remove(Path(before).name)
-        if one:
-            self.best_ckpt_path = path
-        else:
-            self.best_ckpt_path_dict[key] = path
-        runner.logger.info(f'The best {key} so far, {score:0.4f}, is that of {name}.')
-        return True
 
     # Stopping ------------------------------------------------------------------------------------
 
