@@ -17,7 +17,7 @@ if 'OMP_WAIT_POLICY' not in os.environ:
     os.environ.setdefault('GOMP_SPINCOUNT', '3000')
 
 import torch
-from errors import UserError
+from errors import UserError, outside_fault
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 
@@ -88,6 +88,8 @@ def run(main: Callable[[], None]) -> None:
 
 def _sentence(error: Exception) -> str:
     """What an error says, in one line."""
+    if sentence := outside_fault(error):
+        return sentence
     # str() of a KeyError puts quotes around its message.
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]

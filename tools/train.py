@@ -7,11 +7,13 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from swinv2_mm.engine.checkpoints import resume_point
+
 
 def parse_args():
     parser = launch.parser('Train a model.')
     parser.add_argument('--resume', nargs='?', const='auto', metavar='PATH',
-                        help='go on from the newest checkpoint of the work dir, or from PATH')
+                        help='go on from the newest whole checkpoint of the work dir, or from PATH')
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
     parser.add_argument('--auto-scale-lr', action='store_true',
                         help='scale the learning rate from auto_scale_lr.base_batch_size of the '
@@ -27,9 +29,11 @@ def apply(args, cfg: Config) -> None:
     """Write the arguments of training into the config."""
     if args.resume:
         cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+        cfg.load_from = resume_point(cfg.work_dir) if args.resume == 'auto' else args.resume
     if cfg.get('load_from'):
         check_file(cfg.load_from, 'checkpoint', 'give the path of a .pth file')
+        if args.resume not in (None, 'auto'):
+            resume_point(cfg.work_dir, args.resume)
     if args.amp:
         if get_device() in ('cpu', 'mps'):
             raise UserError('--amp needs a GPU that mmengine can run it on, and torch sees '
