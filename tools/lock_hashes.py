@@ -1,0 +1,149 @@
+"""Write the hashes of all pinned packages into the lock file, or check that they are there.
+
+    python tools/lock_hashes.py           (check: every pin has one, and nothing else is there)
+    python tools/lock_hashes.py --write   (ask the package index, and write requirements.lock anew)
+
+pip itself is asked, for each Python that the lock is for, which file it would install and what its
+hash is (`pip install --dry-run --report`); the answer is the index's, and nothing is installed.
+With hashes, pip refuses a file that is not the one that was pinned. Packages without a wheel are
+pinned by the hash of their source.
+"""
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from errors import UserError
+from packaging.requirements import Requirement
+from setup_needs import VERSIONS
+
+LOCK = Path(__file__).resolve().parents[1] / 'requirements.lock'
+HASH = re.compile(r'--hash=sha256:([0-9a-f]{64})')
+Pin = str  # 'name==version' or 'name==version ; marker', as in the file
+PLATFORMS = ('manylinux_2_28_x86_64', 'manylinux_2_27_x86_64', 'manylinux_2_17_x86_64',
+             'manylinux2014_x86_64', 'manylinux_2_12_x86_64', 'manylinux2010_x86_64',
+             'manylinux_2_5_x86_64', 'manylinux1_x86_64', 'linux_x86_64')
+
+
+def parse(text: str) -> list[tuple[str, set[str]]]:
+    """Lines of a lock file, backslashes joined: (pin or comment or '', its hashes)."""
+    lines = text.replace('\\\n', ' ').splitlines()
+    return [(HASH.sub('', line).strip(), set(HASH.findall(line))) for line in lines]
+
+
+def pins(text: str) -> dict[Pin, set[str]]:
+    """Each pin of a lock file and its hashes."""
+    return {line: hashes for line, hashes in parse(text) if line and not line.startswith('#')}
+
+
+def render(text: str, hashes: dict[Pin, set[str]]) -> str:
+    """The lock file with these hashes, one a line below each pin."""
+    out = []
+    for line, _ in parse(text):
+        found = sorted(hashes.get(line, ()))
+        out.append(' \\\n    '.join([line, *(f'--hash=sha256:{value}' for value in found)]))
+    return '\n'.join(out) + '\n'
+
+
+def faults(text: str) -> list[str]:
+    """What keeps a lock file from being whole, a sentence for each."""
+    found = [f'{pin} has no hash' for pin, hashes in pins(text).items() if not hashes]
+    found += [f'{pin} is not NAME==VERSION' for pin in pins(text)
+              if not re.match(r'[\w.-]+==[\w.!+-]+( ;|$)', pin)]
+    loose = [line for line, hashes in parse(text) if hashes and (not line or line[0] == '#')]
+    loose += [line for line, _ in parse(text) if '--hash' in line]
+    return found + [f'a hash that is no sha256, or belongs to no pin, is at {line!r}'
+                    for line in loose]
+
+
+def applies(pin: Pin, version: tuple[int, int]) -> bool:
+    """Whether a pin is for a Python on Linux x86-64."""
+    marker = Requirement(pin).marker
+    number = '{}.{}'.format(*version)
+    return marker is None or marker.evaluate(dict(
+        python_version=number, python_full_version=f'{number}.0', sys_platform='linux',
+        platform_machine='x86_64', platform_system='Linux', implementation_name='cpython'))
+
+
+def ask(wanted: list[Pin], version: tuple[int, int], sources: dict) -> dict[Pin, set[str]]:
+    """The hashes of the files that pip would install for one Python.
+
+    Pins without a wheel join `sources`, by the hash of their source; those in it are not asked for.
+    """
+    wanted = [pin for pin in wanted if pin not in sources]
+    if not wanted:
+        return {}
+    found = _report(wanted, version)
+    if found is None and len(wanted) > 1:  # one missing wheel fails a whole call
+        half = len(wanted) // 2
+        return ask(wanted[:half], version, sources) | ask(wanted[half:], version, sources)
+    if found is None:
+        sources |= _report(wanted, None) or {}
+        if wanted[0] not in sources:
+            raise UserError(f'The package index must have a wheel or a source of {wanted[0]}, and '
+                            'pip found none: correct the pin, or connect to the network.')
+    return found or {}
+
+
+def _report(wanted: list[Pin], version: tuple[int, int] | None) -> dict[Pin, set[str]] | None:
+    """Pin -> hashes by one call of pip, None where it fails; without a version, of sources."""
+    names = {_plain(Requirement(pin).name): pin for pin in wanted}
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / 'report.json'
+        kind = ['--no-binary=:all:', '--no-build-isolation'] if version is None else [
+            '--only-binary=:all:', '--python-version={}.{}'.format(*version),
+            '--target', folder, *(f'--platform={name}' for name in PLATFORMS)]
+        done = subprocess.run(
+            [sys.executable, '-m', 'pip', 'install', '--dry-run', '--ignore-installed', '--no-deps',
+             '--quiet', '--no-input', '--report', str(report), *kind,
+             *(pin.split(' ;')[0] for pin in wanted)], capture_output=True, text=True)
+        if done.returncode or not report.exists():
+            return None
+        content = json.loads(report.read_text())
+    found = {}
+    for item in content['install']:
+        sums = item['download_info']['archive_info']['hashes']
+        found[names[_plain(item['metadata']['name'])]] = {sums['sha256']}
+    return found if len(found) == len(wanted) else None
+
+
+def _plain(name: str) -> str:
+    return re.sub(r'[-_.]+', '-', name).lower()
+
+
+def gather(text: str) -> dict[Pin, set[str]]:
+    """The hashes of every pin, over all Pythons that it is for."""
+    hashes, sources = {pin: set() for pin in pins(text)}, {}
+    for version in VERSIONS:
+        wanted = [pin for pin in hashes if applies(pin, version)]
+        for pin, values in ask(wanted, version, sources).items():
+            hashes[pin] |= values
+        print('Python {}.{}: {} pins'.format(*version, len(wanted)), flush=True)
+    return {pin: values | sources.get(pin, set()) for pin, values in hashes.items()}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--write', action='store_true', help='ask the package index for all hashes')
+    parser.add_argument('--lock', type=Path, default=LOCK, help='(requirements.lock)')
+    args = parser.parse_args()
+    text = args.lock.read_text(encoding='utf-8')
+    if args.write:
+        text = render(text, gather(text))
+        args.lock.write_text(text, encoding='utf-8')
+    found = faults(text)
+    for fault in found[:20]:
+        print(f'{args.lock.name}: {fault}')
+    print(f'{args.lock.name}: {len(pins(text))} pins, {len(found)} faults'
+          + (': `python tools/lock_hashes.py --write` asks the index.' if found else '.'))
+    return 1 if found else 0
+
+
+if __name__ == '__main__':
+    try:
+        sys.exit(main())
+    except UserError as error:
+        sys.exit(f'Error: {error}')
