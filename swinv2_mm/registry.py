@@ -22,3 +22,6 @@ VISBACKENDS = Registry(
 TRANSFORMS = Registry(
     'transform', parent=mmengine.TRANSFORMS, scope='swinv2_mm',
     locations=['swinv2_mm.videos', 'swinv2_mm.images'])
+STRATEGIES = Registry(
+    'strategy', parent=mmengine.STRATEGIES, scope='swinv2_mm',
+    locations=['swinv2_mm.engine.strategies'])

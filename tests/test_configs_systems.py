@@ -165,9 +165,8 @@ def test_a_training_step_reaches_every_parameter_and_a_prediction_runs(key):
         ('model.backbone.window_size', {'model.backbone.window_size': 48}),  # table 3
         ('train_dataloader.dataset.pipeline.1.transforms', {
             'train_dataloader.dataset.pipeline.1.transforms': []}))],
-    ('htc++ giant', 'optim_wrapper.optimizer.type', {
-        'optim_wrapper.optimizer.type': 'ZeroRedundancyOptimizer',
-        'optim_wrapper.optimizer.optimizer_type': 'AdamW'}),
+    ('htc++ giant', 'runner_type', {
+        'runner_type': 'FlexibleRunner', 'strategy.type': 'swinv2_mm.ZeroStrategy'}),
 ])
 def test_options_that_a_docstring_names_do_what_it_says(key, option, values):
     assert {path: follow(load(SYSTEMS[key]), path) for path in values} != values

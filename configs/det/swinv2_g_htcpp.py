@@ -11,10 +11,9 @@ The paper starts from HTC++ trained on Objects365 (box branch and backbone). No 
 released: it starts from no file. With one of your own, set load_from to a whole model, or
 model.backbone.init_cfg as swinv2_l_htcpp does; the normalisers of a backbone that was
 trained at 192, window 12, are set here: [12, 12, 12, 6].
-Memory: activation checkpointing is on, as in the paper, which also shards the optimizer (ZeRO stage 1):
---cfg-options optim_wrapper.optimizer.type=ZeroRedundancyOptimizer
-optim_wrapper.optimizer.optimizer_type=AdamW. It computes the attention of the first two stages a few
-windows at a time, too: that is not here.
+Memory: activation checkpointing is on and attention goes a few windows at a time, as in the paper,
+which also shards the optimizer (ZeRO stage 1): --cfg-options runner_type=FlexibleRunner
+strategy.type=swinv2_mm.ZeroStrategy. More of it is in docs/scale.md.
 InstaBoost needs its package: pip install instaboostfast. Without it, add
 --cfg-options train_dataloader.dataset.pipeline.1.transforms="[]".
 The paper also tests at window 48: --cfg-options model.backbone.window_size=48. Its multi-scale test is

@@ -7,8 +7,7 @@ Not in the paper: heads and semantic branch (stuffthingmaps), which are mmdet's 
 those of the Swin V1 3x recipe; drop path 0.2, that of the V1 paper's HTC++; the values of InstaBoost,
 its authors'; mixed precision; the bound of 1833 on the long side in tests. HTC++ has one more layer of
 global self-attention after the last stage, which was never published: it is not here.
-Activation checkpointing is on, as in the paper, which also computes the attention of the first two
-stages a few windows at a time: that is not here.
+Activation checkpointing is on and attention goes a few windows at a time, as in the paper.
 InstaBoost needs its package: pip install instaboostfast. Without it, add
 --cfg-options train_dataloader.dataset.pipeline.1.transforms="[]".
 The paper also tests at window 48: --cfg-options model.backbone.window_size=48. Its multi-scale test is

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import torch
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
@@ -18,6 +19,7 @@ from ..registry import OPTIM_WRAPPER_CONSTRUCTORS
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 # Put into names by torch's wrappers for checkpointing, sharding and compiling.
 WRAPPERS = re.compile(r'\b(_checkpoint_wrapped_module|_fsdp_wrapped_module|_orig_mod)(\.|$)')
+SHAPE = 'whole_shape'  # attribute of a parameter, see `remember_shapes`
 # In a backbone: a block, or what else a stage has, or what stands beside the stages.
 UNIT = re.compile(r'layers\.\d+\.(blocks\.\d+|\w+)|\w+')
 
@@ -36,8 +38,13 @@ class Parameter(NamedTuple):
         return self.name.rpartition('.')[2] == 'bias'
 
     @property
+    def shape(self) -> torch.Size:
+        """That of the whole parameter, where `value` is a shard of it."""
+        return getattr(self.value, SHAPE, self.value.shape)
+
+    @property
     def flat(self) -> bool:
-        return self.value.ndim <= 1
+        return len(self.shape) <= 1
 
 
 # A setting -> the parameters it is for.
@@ -195,29 +202,50 @@ class SwinV2OptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return ', '.join(dict.fromkeys(names))
 
 
-def _parameters(model: nn.Module) -> Iterator[Parameter]:
-    """Every parameter once, in the order of the model."""
-    backbones: dict[str, nn.Module] = {}
-    norms = set()
+def remember_shapes(model: nn.Module) -> None:
+    """Let each parameter keep its shape as `whole_shape`; full sharding leaves flat pieces."""
+    for value in model.parameters():
+        setattr(value, SHAPE, value.shape)
+
+
+def backbones(model: nn.Module) -> dict[str, nn.Module]:
+    """SwinV2 backbones in a model, by the beginning of the names of their parameters."""
+    found: dict[str, nn.Module] = {}
     for name, module in model.named_modules():
-        if isinstance(module, NORMS):
-            norms |= {id(p) for p in module.parameters(recurse=False)}
-        prefix = WRAPPERS.sub('', f'{name}.' if name else '')
         # By what it has: the optimizer must not import the models.
         if all(hasattr(module, key) for key in ('get_layer_depth', 'arch', 'layers', 'ndim')):
-            backbones.setdefault(prefix, module)
+            found.setdefault(plain_name(f'{name}.' if name else ''), module)
+    return found
+
+
+def plain_name(name: str) -> str:
+    """A name without what wrappers put into it."""
+    return WRAPPERS.sub('', name)
+
+
+def _parameters(model: nn.Module) -> Iterator[Parameter]:
+    """Every parameter once, in the order of the model."""
+    inside = backbones(model)
+    norms = set()
+    for module in model.modules():
+        if isinstance(module, NORMS):
+            norms |= {id(p) for p in module.parameters(recurse=False)}
     for name, value in model.named_parameters():
-        name = WRAPPERS.sub('', name)
-        prefix = next((prefix for prefix in backbones if name.startswith(prefix)), None)
+        name = plain_name(name)
+        if hasattr(value, '_fsdp_flattened') and not hasattr(value, SHAPE):  # torch's own mark
+            raise ValueError('Rules of weight decay need the shapes that parameters had before '
+                             f'they were sharded, got {name} without: set '
+                             "strategy.type='swinv2_mm.FSDPStrategy'.")
+        prefix = next((prefix for prefix in inside if name.startswith(prefix)), None)
         depth = 0
         if prefix is not None:
-            layer, layers = backbones[prefix].get_layer_depth(name, prefix)
+            layer, layers = inside[prefix].get_layer_depth(name, prefix)
             depth = layers - 1 - layer
         yield Parameter(name, value, id(value) in norms, prefix, depth)
 
 
 def _count(parameters: list[Parameter]) -> int:
-    return sum(p.value.numel() for p in parameters)
+    return sum(p.shape.numel() for p in parameters)
 
 
 def _parts(found: list[Parameter]) -> str:
