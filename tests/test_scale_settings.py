@@ -1,6 +1,5 @@
 """Strategies of sharded training: what they take from a config, shard and refuse."""
 import re
-import sys
 import types
 
 import pytest
@@ -29,13 +28,10 @@ def one_process(tmp_path):
 
 @pytest.fixture
 def deepspeed(monkeypatch):
-    """A stand-in that can be imported; what works with the real one is not tested here."""
-    module = types.ModuleType('deepspeed')
-    module.__version__ = '0.19.8'
-    monkeypatch.setitem(sys.modules, 'deepspeed', module)
+    """A stand-in; what the real one does is not tested here."""
+    module = types.SimpleNamespace(__version__='0.19.8')
     monkeypatch.setattr(mmengine_strategies.deepspeed, 'deepspeed', module)
     monkeypatch.setattr(mmengine_strategies.deepspeed, 'register_deepspeed_optimizers', list)
-    return module
 
 
 def test_every_strategy_that_the_page_names_is_registered():
@@ -95,6 +91,6 @@ def test_deepspeed_gets_what_the_config_says_of_the_optimizer(deepspeed):
 
 
 def test_deepspeed_that_is_missing_says_how_to_get_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, 'deepspeed', None)
+    monkeypatch.setattr(mmengine_strategies.deepspeed, 'deepspeed', None)
     with pytest.raises(ValueError, match=r'pip install deepspeed\.$'):
         STRATEGIES.build(dict(type='swinv2_mm.DeepSpeedStrategy'))

@@ -8,7 +8,7 @@ or on another number of processes, and the files need no conversion to be tested
 `DeepSpeedStrategy` saves DeepSpeed's folders.
 """
 import torch
-from mmengine._strategy import DDPStrategy
+from mmengine._strategy import DDPStrategy, deepspeed
 from mmengine._strategy import DeepSpeedStrategy as _DeepSpeedStrategy
 from mmengine._strategy import FSDPStrategy as _FSDPStrategy
 from mmengine.device import get_device
@@ -155,11 +155,9 @@ class DeepSpeedStrategy(_DeepSpeedStrategy):
     """
 
     def __init__(self, *, zero_optimization: dict | None = None, **kwargs):
-        try:
-            import deepspeed  # noqa: F401 - mmengine's class uses it
-        except ImportError as error:
-            raise ValueError('DeepSpeedStrategy needs DeepSpeed, which cannot be imported '
-                             f'({error}): pip install deepspeed.') from error
+        if deepspeed.deepspeed is None:  # mmengine's module tried to import it
+            raise ValueError('DeepSpeedStrategy needs DeepSpeed, which cannot be imported here: '
+                             'pip install deepspeed.')
         super().__init__(zero_optimization=dict(stage=1) | (zero_optimization or {}), **kwargs)
 
     def prepare(self, model: nn.Module | dict, *, dispatch_kwargs: dict, **kwargs):
