@@ -23,9 +23,9 @@ from setup_needs import VERSIONS
 LOCK = Path(__file__).resolve().parents[1] / 'requirements.lock'
 HASH = re.compile(r'--hash=sha256:([0-9a-f]{64})')
 Pin = str  # 'name==version' or 'name==version ; marker', as in the file
-PLATFORMS = ('manylinux_2_28_x86_64', 'manylinux_2_27_x86_64', 'manylinux_2_17_x86_64',
-             'manylinux2014_x86_64', 'manylinux_2_12_x86_64', 'manylinux2010_x86_64',
-             'manylinux_2_5_x86_64', 'manylinux1_x86_64', 'linux_x86_64')
+# What a machine with glibc 2.36 (Debian 12) takes, best first, as pip there would order it.
+PLATFORMS = (*(f'manylinux_2_{minor}_x86_64' for minor in range(36, 4, -1)),
+             'manylinux2014_x86_64', 'manylinux2010_x86_64', 'manylinux1_x86_64', 'linux_x86_64')
 
 
 def parse(text: str) -> list[tuple[str, set[str]]]:
