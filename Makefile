@@ -32,5 +32,5 @@ check: setup
 	.venv/bin/python -m ruff check .
 
 clean:
-	rm -rf .venv .venv-peers .venv.lock build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers .venv.lock build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -179,7 +179,7 @@ def test_commands_name_scripts_options_and_targets_that_exist(words):
         return
     if words[0] == 'pip':
         return
-    scripts = [word for word in words[:2] if word.startswith('tools/')]
+    scripts = [word for word in words[:2] if word.startswith(('tools/', 'benchmarks/'))]
     assert scripts, 'a command of another program: give this test a rule for it'
     text = help_of(scripts[0])
     for word in words:
