@@ -16,7 +16,7 @@ def small(folder, name):
     if name == 'cls':
         cfg.model.head.in_channels = CHANNELS[-1]
     elif name == 'seg':
-        cfg.model.decode_head.update(in_channels=CHANNELS, channels=16)
+        cfg.model.decode_head.update(in_channels=CHANNELS, channels=32)
         cfg.model.auxiliary_head = None
     else:
         cfg.model.neck.in_channels = CHANNELS
