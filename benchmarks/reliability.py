@@ -14,6 +14,7 @@ import argparse
 import json
 import platform
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -41,6 +42,28 @@ INJECTED = {
     'before renaming it': 'rename', 'after renaming it': 'renamed',
     'removing an old one': 'remove', 'before a validation': 'before validation',
     'in a validation': 'in validation', 'after a validation': 'after validation'}
+
+
+class Result(NamedTuple):
+    """How often faults of each kind were injected, how often they did harm, and which."""
+
+    injected: Counter
+    lost: Counter
+    reasons: list[str]
+
+    @classmethod
+    def none(cls) -> 'Result':
+        return cls(Counter(), Counter(), [])
+
+    def add(self, kinds: list[str], wrong: list[str], work_dir: Path, what: str) -> None:
+        """Count a run that was struck by faults of these kinds; one without harm is removed."""
+        self.injected.update(kinds)
+        if wrong:
+            self.lost.update(kinds)
+            self.reasons.extend(f'{work_dir} ({what}; {kinds}): {text}' for text in wrong)
+        else:
+            shutil.rmtree(work_dir)
+        print(f'  {sum(self.injected.values())}: {what} {kinds}', *wrong, sep='\n    ', flush=True)
 
 
 class Bench(NamedTuple):
@@ -121,28 +144,23 @@ def damaged(work_dir: Path) -> list[str]:
     return wrong
 
 
-def kill(bench: Bench, count: int, rng: random.Random, number: int = signal.SIGKILL,
-         kinds=tuple(PLACES)) -> tuple[Counter, Counter, list[str]]:
-    """Kill and resume, `count` times in all; how often for each kind, how often lost, and why."""
-    injected, lost, reasons = Counter(), Counter(), []
+def kill(bench: Bench, count: int, rng: random.Random, result: Result | None = None,
+         number: int = signal.SIGKILL, kinds=tuple(PLACES)) -> Result:
+    """Kill and resume, `count` times in all; `result` is added to as it goes."""
+    result = result or Result.none()
     # Detectors take several times as long as the others: half as often.
     names = [*bench.configs, *(name for name in bench.configs if name != 'det')]
     run = 0
-    while sum(injected.values()) < count:
+    while sum(result.injected.values()) < count:
         name = names[run % len(names)]
         work_dir = bench.folder / f'killed_{number:d}_{run}'
         chosen = [kinds[(run + i * 3) % len(kinds)] for i in range(min(4, count))]
         faults = [(kind, draw(rng, kind, bench.seconds[name], attempt) | dict(signal=number))
                   for attempt, kind in enumerate(chosen)]
         struck, wrong = chain(bench, name, work_dir, faults)
-        injected.update(struck)
-        if wrong:
-            lost.update(struck)
-            reasons += [f'{work_dir} ({name}; {struck}): {text}' for text in wrong]
+        result.add(struck, wrong, work_dir, name)
         run += 1
-        print(f'  {sum(injected.values())} of {count}: {name} {struck}', *wrong, sep='\n    ',
-              flush=True)
-    return injected, lost, reasons
+    return result
 
 
 DAMAGES = ('cut off', 'emptied', 'overwritten with zeros in the middle', 'replaced by text')
@@ -162,9 +180,10 @@ def damage(path: Path, how: str, rng: random.Random) -> None:
         path.write_bytes(content[:middle] + bytes(4096) + content[middle + 4096:])
 
 
-def damage_newest(bench: Bench, count: int, rng: random.Random):
+def damage_newest(bench: Bench, count: int, rng: random.Random,
+                  result: Result | None = None) -> Result:
     """Stop a run with two checkpoints, damage the newest, resume."""
-    injected, lost, reasons = Counter(), Counter(), []
+    result = result or Result.none()
     names = [name for name in bench.configs if name != 'epochs']  # which keeps one only
     for i in range(count):
         name, how = names[i % len(names)], DAMAGES[i % len(DAMAGES)]
@@ -179,16 +198,14 @@ def damage_newest(bench: Bench, count: int, rng: random.Random):
             wrong.append(f'ended with status {status}')
         if str(newest) not in (work_dir / 'output.txt').read_text():
             wrong.append(f'{newest} was not named')
-        injected[how] += 1
-        lost[how] += bool(wrong)
-        reasons += [f'{work_dir} ({name}; {how}): {text}' for text in wrong]
-        print(f'  {i + 1} of {count}: {name} {how}', *wrong, sep='\n    ', flush=True)
-    return injected, lost, reasons
+        result.add([how], wrong, work_dir, name)
+    return result
 
 
-def fill_disk(bench: Bench, count: int, rng: random.Random):
+def fill_disk(bench: Bench, count: int, rng: random.Random,
+              result: Result | None = None) -> Result:
     """Let the disk be full at a random byte, then make room and resume."""
-    injected, lost, reasons = Counter(), Counter(), []
+    result = result or Result.none()
     names = list(bench.configs)
     for i in range(count):
         name = names[i % len(names)]
@@ -204,16 +221,14 @@ def fill_disk(bench: Bench, count: int, rng: random.Random):
         if status := bench.farm.run(bench.configs[name], work_dir, *resumed):
             wrong.append(f'ended with status {status} when there was room')
         wrong += differences(work_dir, bench.references[name])
-        injected['full'] += 1
-        lost['full'] += bool(wrong)
-        reasons += [f'{work_dir} ({name}): {text}' for text in wrong]
-        print(f'  {i + 1} of {count}: {name}', *wrong, sep='\n    ', flush=True)
-    return injected, lost, reasons
+        result.add(['full'], wrong, work_dir, name)
+    return result
 
 
-def poison(bench: Bench, count: int, rng: random.Random):
+def poison(bench: Bench, count: int, rng: random.Random,
+           result: Result | None = None) -> Result:
     """Let a block give NaN in a random step: named with its files, left out, and trained on."""
-    injected, lost, reasons = Counter(), Counter(), []
+    result = result or Result.none()
     names = list(bench.configs)
     for i in range(count):
         name, step = names[i % len(names)], rng.randrange(STEPS)
@@ -230,16 +245,14 @@ def poison(bench: Bench, count: int, rng: random.Random):
             state = load(newest_whole(work_dir)[0])['state_dict']
             wrong += [f'{key} is not finite' for key, value in state.items()
                       if value.is_floating_point() and not value.isfinite().all()]
-        injected['NaN'] += 1
-        lost['NaN'] += bool(wrong)
-        reasons += [f'{work_dir} ({name}; step {step}): {text}' for text in wrong]
-        print(f'  {i + 1} of {count}: {name} {step}', *wrong, sep='\n    ', flush=True)
-    return injected, lost, reasons
+        result.add(['NaN'], wrong, work_dir, name)
+    return result
 
 
-def lose_rank(bench: Bench, count: int, rng: random.Random, bound: float = 60):
+def lose_rank(bench: Bench, count: int, rng: random.Random,
+              result: Result | None = None, bound: float = 60) -> Result:
     """Kill one of two processes: the other must end within `bound` seconds and say why."""
-    injected, lost, reasons = Counter(), Counter(), []
+    result = result or Result.none()
     name = 'cls' if 'cls' in bench.configs else next(iter(bench.configs))
     config, reference = bench.configs[name], bench.folder / 'two_reference'
     bench.farm.run(config, reference, ranks=2)
@@ -255,18 +268,26 @@ def lose_rank(bench: Bench, count: int, rng: random.Random, bound: float = 60):
         if any(statuses := bench.farm.run(config, work_dir, *resume, ranks=2)):
             wrong.append(f'ended with {statuses} when resumed')
         wrong += differences(work_dir, reference)
-        injected['killed'] += 1
-        lost['killed'] += bool(wrong)
-        reasons += [f'{work_dir}: {text}' for text in wrong]
-        print(f'  {i + 1} of {count}: two processes', *wrong, sep='\n    ', flush=True)
-    return injected, lost, reasons
+        result.add(['killed'], wrong, work_dir, 'two processes')
+    return result
 
 
-def rows(label: str, result) -> list[dict]:
+def rows(label: str, result: Result) -> list[dict]:
     """Rows of the table; `label` has {} for the kind."""
-    injected, lost, _ = result
-    return [dict(fault=label.format(kind), injected=count, survived=count - lost[kind],
-                 lost=lost[kind]) for kind, count in injected.items()]
+    return [dict(fault=label.format(kind), injected=count, survived=count - result.lost[kind],
+                 lost=result.lost[kind]) for kind, count in result.injected.items()]
+
+
+def write_results(results: dict[str, Result], seed: int, started: float) -> None:
+    """Write down what has been done, also where a run is cut short."""
+    content = dict(
+        command=' '.join(['python', 'benchmarks/reliability.py', *sys.argv[1:]]),
+        date=time.strftime('%Y-%m-%d'), minutes=round((time.time() - started) / 60),
+        versions=dict(python=platform.python_version(), torch=torch.__version__),
+        rows=[row for label, result in results.items() for row in rows(label, result)])
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f'reliability_training_{seed}.json'
+    path.write_text(json.dumps(content, indent=1) + '\n')
 
 
 def write_table() -> None:
@@ -294,27 +315,28 @@ def main():
     args = parser.parse_args()
     if args.table:
         return write_table()
-    rng, started = random.Random(args.seed), time.time()
-    with tempfile.TemporaryDirectory() as folder, Farm() as farm:
-        bench = set_up(farm, Path(folder), args.tasks)
-        fewer = max(1, args.kills // 20)
-        results = {
-            'killed (SIGKILL) {}': kill(bench, args.kills, rng),
-            'asked to stop (SIGTERM) {}': kill(bench, 2 * fewer, rng, signal.SIGTERM, (
-                MOMENT, 'in a step', 'writing a checkpoint', 'in a validation')),
-            'newest checkpoint {}': damage_newest(bench, 2 * fewer, rng),
-            'disk {} at a random byte of the checkpoints': fill_disk(bench, 2 * fewer, rng),
-            '{} from a block in a random step': poison(bench, 2 * fewer, rng),
-            'one of two processes {}': lose_rank(bench, fewer, rng)}
-    reasons = [reason for _, _, found in results.values() for reason in found]
-    content = dict(
-        command=' '.join(['python', 'benchmarks/reliability.py', *sys.argv[1:]]),
-        date=time.strftime('%Y-%m-%d'), minutes=round((time.time() - started) / 60),
-        versions=dict(python=platform.python_version(), torch=torch.__version__),
-        rows=[row for label, result in results.items() for row in rows(label, result)])
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f'reliability_training_{args.seed}.json'
-    path.write_text(json.dumps(content, indent=1) + '\n')
+    random_, started = random.Random(args.seed), time.time()
+    results: dict[str, Result] = {}
+
+    def do(label: str, part, count: int, *more) -> None:
+        results[label] = Result.none()
+        part(bench, count, random_, results[label], *more)
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit('asked to stop'))
+    try:
+        with tempfile.TemporaryDirectory() as folder, Farm() as farm:
+            bench = set_up(farm, Path(folder), args.tasks)
+            fewer = max(1, args.kills // 10)
+            do('killed (SIGKILL) {}', kill, args.kills)
+            do('NaN from a block in a random step', poison, fewer)
+            do('newest checkpoint {}', damage_newest, fewer)
+            do('disk {} at a random byte of the checkpoints', fill_disk, fewer)
+            do('one of two processes {}', lose_rank, fewer // 2)
+            do('asked to stop (SIGTERM) {}', kill, fewer, signal.SIGTERM, (
+                MOMENT, 'in a step', 'writing a checkpoint', 'in a validation'))
+    finally:
+        write_results(results, args.seed, started)
+    reasons = [reason for result in results.values() for reason in result.reasons]
     if reasons:
         sys.exit('\n'.join(['Lost:', *reasons]))
 
