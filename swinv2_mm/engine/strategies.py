@@ -12,8 +12,9 @@ from mmengine._strategy import DDPStrategy, deepspeed
 from mmengine._strategy import DeepSpeedStrategy as _DeepSpeedStrategy
 from mmengine._strategy import FSDPStrategy as _FSDPStrategy
 from mmengine.device import get_device
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
+from torch.utils._pytree import tree_map
 
 from ..registry import STRATEGIES
 from .optimizer import backbones, plain_name, remember_shapes
@@ -107,6 +108,10 @@ class FSDPStrategy(_FSDPStrategy):
             wrapper.clip_func = lambda _, **settings: model.clip_grad_norm_(**settings)
         return wrapper
 
+    def model_state_dict(self) -> dict:
+        """Whole tensors under plain names; empty but in the first process."""
+        return _plain(self.model.state_dict())
+
     def optim_state_dict(self) -> dict:
         """The state of the whole optimizer as torch saves it; empty but in the first process."""
         optimizer = self.optim_wrapper.optimizer
@@ -119,7 +124,7 @@ class FSDPStrategy(_FSDPStrategy):
                   for group in state['param_groups']]
         # Of the wrapper: base settings, and the scale of losses in mixed precision.
         rest = self.optim_wrapper.state_dict()
-        return rest | dict(state=dict(sorted(values.items())), param_groups=groups)
+        return rest | dict(state=_plain(dict(sorted(values.items()))), param_groups=groups)
 
     def load_optim_state_dict(self, state_dict: dict) -> None:
         """Take this process's shards of the state of the whole optimizer."""
@@ -190,6 +195,11 @@ class DeepSpeedStrategy(_DeepSpeedStrategy):
         if callback is not None:
             callback(extra_ckpt)
         super().save_checkpoint(filename, extra_ckpt=extra_ckpt, **kwargs)
+
+
+def _plain(state: dict) -> dict:
+    """Tensors without the notes that FSDP leaves on them, which a safe reader of files refuses."""
+    return tree_map(lambda value: value.detach() if isinstance(value, Tensor) else value, state)
 
 
 def _units(model: nn.Module) -> list[nn.Module]:
