@@ -93,13 +93,16 @@ def test_a_classifier_in_onnxruntime_answers_as_mmpretrain_does_for_any_batch(tm
 @pytest.mark.slow
 def test_a_segmentor_in_onnxruntime_answers_as_mmseg_does(tmp_path):
     needs_onnx()
+    from mmseg.structures import SegDataSample
     config, checkpoint, model = small(tmp_path, 'seg')
     file = tmp_path / 'seg.onnx'
-    export.main([config, checkpoint, '--size', '48', '80', '--out', str(file), '--opset', '18'])
-    images = torch.randint(0, 256, (2, 3, 48, 80), dtype=torch.uint8)
+    export.main([config, checkpoint, '--size', '32', '64', '--out', str(file), '--opset', '18'])
+    images = torch.randint(0, 256, (2, 3, 32, 64), dtype=torch.uint8)
     logits, labels = checks.runner(file, '.onnx', 1)(images.float().numpy())
     with torch.no_grad():
-        samples = model.predict(model.data_preprocessor(dict(inputs=list(images)))['inputs'])
+        size = dict(ori_shape=(32, 64), img_shape=(32, 64))
+        samples = model.test_step(dict(inputs=list(images), data_samples=[
+            SegDataSample(metainfo=size) for _ in images]))
     for sample, values, classes in zip(samples, logits, labels, strict=True):
         assert np.abs(values - sample.seg_logits.data.numpy()).max() < 1e-4
         assert (classes == sample.pred_sem_seg.data[0].numpy()).mean() > 0.999
@@ -125,6 +128,12 @@ def test_a_detector_as_a_whole_is_refused_and_nothing_is_written(tmp_path):
     with pytest.raises(UserError, match='add --part backbone'):
         export.main([config, checkpoint, '--size', '32', '48', '--out', str(tmp_path / 'a.onnx')])
     assert not list(tmp_path.glob('*.onnx'))
+
+
+def test_a_size_that_mmseg_would_pad_is_refused(tmp_path):
+    config, checkpoint, _ = small(tmp_path, 'seg')
+    with pytest.raises(UserError, match='--size must be multiples of 32, .*, got 32 80'):
+        export.main([config, checkpoint, '--size', '32', '80', '--out', str(tmp_path / 'a.onnx')])
 
 
 @pytest.mark.parametrize('arguments, said', [

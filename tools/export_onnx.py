@@ -48,7 +48,7 @@ def load(args) -> graphs.Pixels:
         raise UserError('The config must be of classification, segmentation or detection, got one '
                         f'of {cfg.model.type}: give another one.')
     model = model_inputs.build(cfg, 'cpu')
-    graphs.check_part(model, args.part)
+    graphs.check_part(model, args.part, args.size)
     load_weights(model, args.checkpoint)
     return graphs.Pixels(model.eval().requires_grad_(False), args.part).eval()
 

@@ -64,8 +64,8 @@ def kind_of(model: nn.Module) -> str:
     return 'backbone'
 
 
-def check_part(model: nn.Module, part: str) -> None:
-    """UserError where `part` of a model cannot be exported."""
+def check_part(model: nn.Module, part: str, size: tuple[int, int]) -> None:
+    """UserError where `part` of a model cannot be exported at a size of picture (h, w)."""
     if getattr(model.backbone, 'ndim', 2) != 2:
         raise UserError('Models of pictures are exported, this one takes videos: export one with '
                         'the backbone SwinTransformerV2.')
@@ -73,6 +73,11 @@ def check_part(model: nn.Module, part: str) -> None:
         head = getattr(model, 'decode_head', model)
         raise UserError('Classifiers and segmentors with a head of one score a class are exported '
                         f'whole, this is a {type(head).__name__}: add --part backbone.')
+    # mmseg's tests pad pictures to such sizes, and the padding changes what its heads see.
+    divisor = (getattr(model.data_preprocessor, 'test_cfg', None) or {}).get('size_divisor') or 1
+    if part == 'whole' and any(side % divisor for side in size):
+        raise UserError(f'--size must be multiples of {divisor}, to which this config pads '
+                        f'pictures when it is tested, got {size[0]} {size[1]}: round it up.')
 
 
 @torch.no_grad()
