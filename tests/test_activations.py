@@ -1,5 +1,4 @@
 """How large activations are behind each block: measured, logged while training, drawn."""
-import importlib
 import json
 import math
 import sys
@@ -7,7 +6,7 @@ import sys
 import pytest
 import torch
 from conftest import awaken
-from helpers import ROOT, read_scalars
+from helpers import ROOT, load_tool, read_scalars
 from mmengine.dataset import DefaultSampler
 from mmengine.model import BaseModel
 from mmengine.registry import HOOKS
@@ -19,7 +18,7 @@ from swinv2_mm import SwinTransformerV2
 from swinv2_mm.engine.activations import Amplitude, Amplitudes, first_above
 
 sys.path.append(str(ROOT / 'tools' / 'analysis'))
-tool = importlib.import_module('activations')
+tool = load_tool('analysis/activations')
 SMALL = dict(arch=dict(embed_dims=8, depths=(2, 1), num_heads=(1, 2)), window_size=4,
              out_indices=(0, 1), drop_path_rate=0.0)
 NAMES = ['layers.0.blocks.0', 'layers.0.blocks.1', 'layers.1.blocks.0']

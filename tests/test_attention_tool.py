@@ -1,5 +1,4 @@
 """tools/analysis/attention.py shows what the attention of the model really does."""
-import importlib
 import sys
 
 import cv2
@@ -7,14 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import awaken
-from errors import UserError
-from helpers import ROOT
+from helpers import ROOT, load_tool
 from small_models import small
 
 from swinv2_mm import SwinTransformerV2
 
 sys.path.append(str(ROOT / 'tools' / 'analysis'))
-tool = importlib.import_module('attention')
+tool = load_tool('analysis/attention')
 
 
 @pytest.mark.parametrize('block', [0, 1])
@@ -44,6 +42,6 @@ def test_the_picture_and_each_head_are_drawn(tmp_path):
                '--out', str(tmp_path / 'a.png')])
     # The picture, the mean and two heads, each with a border of 2 pixels.
     assert cv2.imread(str(tmp_path / 'a.png')).shape == (68, 4 * 100, 3)
-    with pytest.raises(UserError, match='--at must be a pixel of the picture, which is'):
+    with pytest.raises(tool.UserError, match='--at must be a pixel of the picture, which is'):
         tool.main([config, checkpoint, photo, '--at', '9', '99999', '--out',
                    str(tmp_path / 'b.png')])

@@ -1,19 +1,17 @@
 """tools/analysis/position_bias.py draws the bias that the formula gives."""
-import importlib
 import sys
 
 import numpy as np
 import oracle
 import pytest
 from conftest import awaken
-from errors import UserError
-from helpers import ROOT
+from helpers import ROOT, load_tool
 from small_models import small
 
 from swinv2_mm import SwinTransformerV2
 
 sys.path.append(str(ROOT / 'tools' / 'analysis'))
-tool = importlib.import_module('position_bias')
+tool = load_tool('analysis/position_bias')
 
 
 @pytest.mark.parametrize('window', [(4, 4), (3, 6), (7, 1)])
@@ -43,6 +41,6 @@ def test_a_row_a_window_is_drawn_and_positions_stay_normalised(tmp_path, capsys)
 
 def test_a_block_that_is_not_there_is_refused(tmp_path):
     config, checkpoint, _ = small(tmp_path, 'cls')
-    with pytest.raises(UserError, match='--block must be from 0 to 0 in stage 1, got 1'):
+    with pytest.raises(tool.UserError, match='--block must be from 0 to 0 in stage 1, got 1'):
         tool.main([config, checkpoint, '--stage', '1', '--block', '1', '--out',
                    str(tmp_path / 'b.png')])
