@@ -34,8 +34,9 @@ def segmentation():
 
 
 def video():
-    import swinv2_mm.compat  # noqa: F401, makes mmaction2 importable
     from test_configs_video import sample
+
+    import swinv2_mm.compat  # noqa: F401, makes mmaction2 importable
     return sample(1, frames=8, side=112)
 
 

@@ -1,6 +1,7 @@
 """What all tests share: models that are awake, and the settings they are built with."""
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 
 
 def awaken(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
@@ -31,3 +32,12 @@ def awaken(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
 def awake():
     """`awaken`, as a fixture: `model = awake(SwinTransformerV2('nano'))`."""
     return awaken
+
+
+@pytest.fixture(autouse=True)
+def own_scope():
+    """No test leaves its default scope to the next: mmengine takes the newest of a process."""
+    before = dict(DefaultScope._instance_dict)
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)
