@@ -165,6 +165,31 @@ def test_no_logits_are_kept_for_the_backward_pass(awake):
     assert sum(lean) < 12.1 * x.nbytes + one_window + network
 
 
+@pytest.mark.parametrize('tiles', [False, True])
+@pytest.mark.parametrize('training', [False, True])
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_autocast_gives_the_dtype_of_the_plain_path_and_no_less_precision(
+        awake, monkeypatch, tiles, training, dtype):
+    """Whether the processor is one with tiles for half precision or not."""
+    monkeypatch.setattr(sequential, 'CPU_HAS_TILES', tiles)
+    model = awake(SwinTransformerV2(**PAIR, window_size=4)).train(training)
+    x = torch.randn(2, 3, 44, 60, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad(), sequential.plain_path():
+        exact = copy.deepcopy(model).double().eval()(x.double())
+
+    def run():
+        with torch.set_grad_enabled(training), torch.autocast('cpu', dtype=dtype):
+            return model(x)
+
+    outs = run()
+    with sequential.plain_path():
+        plain = run()
+    for out, reference, truth in zip(outs, plain, exact, strict=True):
+        assert out.dtype == reference.dtype
+        error, usual = (out - truth).abs().mean(), (reference - truth).abs().mean()
+        assert error < 1.2 * usual  # of sums in another order
+
+
 @pytest.mark.parametrize('name', ['norm1', 'mlp', 'mlp.fc1', 'attn', 'drop_path'])
 @pytest.mark.parametrize('training', [False, True])
 def test_who_looks_into_a_block_sees_all_of_its_tokens(awake, name, training):

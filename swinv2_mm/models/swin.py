@@ -113,7 +113,8 @@ class Block(nn.Module):
         """The same from start to end for a few windows at a time, without gradients."""
         if sequential.half_is_slow(x) and torch.is_autocast_enabled('cpu'):
             with torch.autocast('cpu', enabled=False):
-                return self._forward_in_parts(x, layout)
+                wide = x.to(self.norm1.weight.dtype)  # torch leaves norms in half precision here
+                return self._forward_in_parts(wide, layout).to(x.dtype)
         scale = self.attn.inverse_temperature()
         bias = self.attn.position_bias(layout.window, sequential.core_dtype(x))
         widest = 4 * x.shape[-1] * x.element_size()  # the hidden layer of the MLP
