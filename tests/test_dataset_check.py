@@ -9,6 +9,7 @@ import time
 
 import bad_files
 import pytest
+import torch
 from helpers import ROOT
 
 sys.path.append(str(ROOT / 'tools'))
@@ -122,6 +123,21 @@ def test_a_decoder_that_crashes_hangs_or_takes_all_memory_is_one_finding(monkeyp
     assert said == {'crash': ('crash', 'ends the process that reads it (status -9)'),
                     'hang': ('crash', 'is not read in 3 seconds'),
                     'eat': ('crash', 'takes more than 256 MB to read')}
+
+
+def test_workers_do_not_wait_for_threads_that_a_fork_leaves_behind(monkeypatch):
+    """Torch's threads of this process are not there in its forks, which hang when they use them."""
+    from data_checks import pool
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        torch.zeros(1 << 20)  # starts the threads
+        fill = dict(fill=lambda path: len(torch.zeros(1 << 20)) and [])
+        monkeypatch.setattr(pool, 'CHECKS', fill)
+        assert list(pool.run([('fill', 'x', {})], 1, seconds=10)) == [[]]
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_names_cannot_steer_the_terminal(tmp_path, capsys):

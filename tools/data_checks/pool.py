@@ -99,8 +99,13 @@ def _serve(pipe, memory: int) -> None:
 
 
 def _quiet() -> None:
-    """Decoders write to the screen by themselves; what they say is in the findings."""
+    """One thread, as a fork keeps no others, and a wait for them has no end; nothing on the screen.
+
+    What decoders write by themselves is in the findings.
+    """
     import cv2
+    import torch
+    torch.set_num_threads(1)
     cv2.setNumThreads(0)
     cv2.setLogLevel(0)
     nothing = os.open(os.devnull, os.O_WRONLY)
