@@ -76,6 +76,7 @@ ENTRIES = {
     'an image id again': (image(id=2), 'id twice', 'two images of id 2'),
     'no name': (image(file_name=None), 'no field', 'image without file_name, id 1'),
     'no width': (image(width=None), 'no field', 'without a width in pixels, id 1: None'),
+    'width beyond floats': (image(width=10 ** 400), 'no field', r'id 1: 10+\.\.\.$'),
     'height of nan': (image(height=NAN), 'no field', 'without a height'),
     'a name above': (image(file_name='../../etc/passwd'), 'outside the root', "'../../etc/passwd'"),
     'a name from the root': (image(file_name='/etc/passwd'), 'outside the root', 'leads out'),
@@ -126,6 +127,17 @@ def test_a_wrong_entry_is_found_and_refused_if_it_is_an_error(name, tmp_path):
         with pytest.raises(UserError, match='must be sound, and has|must be sound, and names'):
             coco._check_entries(content, 'x.json', dataset, 'train_dataloader')
     else:
+        coco._check_entries(content, 'x.json', dataset, 'train_dataloader')
+
+
+def test_training_needs_a_box_and_testing_does_not(capsys):
+    dataset, content = dict(data_root='/data/', data_prefix=dict(img='train/')), contents()
+    for left in ([dict(e, bbox=[40, 5, 20, 10]) for e in content['annotations']], []):
+        content['annotations'] = left
+        coco._check_entries(content, 'x.json', dataset, 'val_dataloader')
+        if left:  # over the edge, and of use
+            coco._check_entries(content, 'x.json', dataset, 'train_dataloader')
+    with pytest.raises(UserError, match='x.json must be sound, and has 2 images and no box of use'):
         coco._check_entries(content, 'x.json', dataset, 'train_dataloader')
 
 

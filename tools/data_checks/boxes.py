@@ -26,16 +26,22 @@ def check_entries(content: dict, path: str, folder: str, root: str) -> Iterator[
     seen, with_box = set(), set()
     for entry in content['annotations']:
         findings = list(_check_annotation(entry, images, known, seen, path))
-        if isinstance(entry, dict) and not findings:
+        if all(finding.kind == 'box over the edge' for finding in findings):
             with_box.add(entry['image_id'])
         yield from findings
-    if lacking := len(images) - len(with_box):
+    if not with_box:
+        yield Finding('no boxes', path, f'has {len(images)} images and no box of use')
+    elif lacking := len(images) - len(with_box):
         yield Finding('no objects', path, f'has {lacking} of {len(images)} images without a box of '
                       'use')
 
 
 def _is_integer(value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_side(value) -> bool:
+    return _is_integer(value) and 0 < value and _finite(value)
 
 
 def _is_number(value) -> bool:
@@ -74,7 +80,7 @@ def _check_image(entry, images: dict, path: str, folder: str, root: str) -> Iter
     elif leads_out(name, folder, root):
         yield Finding('outside the root', path, f'names {name!r}, which leads out of the data')
     for side in ('width', 'height'):
-        if not _is_integer(entry.get(side)) or entry[side] < 1:
+        if not _is_side(entry.get(side)):
             yield Finding('no field', path, f'has an image without a {side} in pixels, id {ident}: '
                           f'{_cut(entry.get(side))}')
 
@@ -116,7 +122,7 @@ def _check_box(entry: dict, image: dict, where: str, path: str) -> Iterator[Find
                       f'area {area}')
         return
     width, height = image.get('width'), image.get('height')
-    if not (_is_integer(width) and _is_integer(height)):
+    if not (_is_side(width) and _is_side(height)):
         return  # said of the image
     if left >= width or top >= height or left + wide <= 0 or top + high <= 0:
         yield Finding('box outside', path, f'has {where} with a box at {_cut(box)}, outside its '

@@ -47,12 +47,13 @@ def _check_entries(content: dict, path: str, dataset: dict, where: str, screen=N
     folder = os.path.join(root, (dataset.get('data_prefix') or {}).get('img') or '')
     warnings = {}
     for finding in check_entries(content, path, folder, root):
-        if finding.level == 'error':
+        lost = finding.kind == 'no boxes' and where == 'train_dataloader'
+        if finding.level == 'error' or lost:
             raise UserError(f'{path} must be sound, and {finding.text}: correct it; `python '
                             'tools/dataset/check.py CONFIG` lists all there is.')
         warnings.setdefault(finding.kind, []).append(finding.text)
     for kind, texts in warnings.items():
-        if kind != 'no objects':
+        if kind not in ('no boxes', 'no objects'):
             print(f'{where}: {len(texts)} annotations are of the kind {kind!r} '
                   f'({WARNINGS[kind]}); {path} {texts[0]}.', file=screen, flush=True)
 

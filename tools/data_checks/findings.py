@@ -46,6 +46,7 @@ WARNINGS = {
     'box outside': 'wholly outside its image: left out by mmdet',
     'box over the edge': 'partly outside its image: used as it is',
     'file twice': 'one file listed twice',
+    'no boxes': 'nothing to train on: tools/train.py refuses it; to test on it is well',
     'no objects': 'images without a box: left out of training where filter_empty_gt says so',
 }
 LEVELS = dict.fromkeys(ERRORS, 'error') | dict.fromkeys(WARNINGS, 'warning')
