@@ -72,8 +72,11 @@ EXTRAS = {
     'seg': BASE + ['onedl-mmsegmentation>=1.4.2,<1.5', 'onedl-mmdetection>=3.5.1,<3.6'],
     'cls': BASE + ['onedl-mmpretrain>=1.3.6,<1.4', 'torchvision'],
     'video': BASE + ['mmaction2>=1.2.0,<1.3', 'torchvision'],
-    'test': ['pytest>=8', 'pytest-timeout', 'hypothesis', 'ruff', 'timm', 'safetensors',
-             'torchvision'],
+    'web': ['gradio>=6.31,<7'],  # tools/web_demo.py
+    'export': ['onnx', 'onnxscript', 'onnxruntime'],  # tools/export_onnx.py
+    'docs': ['sphinx>=8.1,<10', 'myst-parser>=4,<6', 'furo'],
+    'test': ['pytest>=8', 'pytest-timeout', 'pytest-xdist', 'hypothesis', 'ruff', 'timm',
+             'safetensors', 'torchvision'],
 }
 EXTRAS['all'] = sorted({name for names in EXTRAS.values() for name in names})
 

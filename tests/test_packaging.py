@@ -47,7 +47,7 @@ def test_an_extra_brings_its_framework_of_the_one_line(metadata, extra, brings):
 
 
 def test_all_is_the_sum_of_the_extras(metadata):
-    parts = ('det', 'seg', 'cls', 'video', 'test')
+    parts = ('det', 'seg', 'cls', 'video', 'web', 'export', 'docs', 'test')
     assert set(requirements(metadata, 'all')) == {
         name for part in parts for name in requirements(metadata, part)}
 
