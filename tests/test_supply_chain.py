@@ -85,17 +85,19 @@ def test_hashes_are_gathered_for_every_python_and_sources_where_no_wheel_is(monk
 
     def report(wanted, version):
         asked.append((tuple(wanted), version))
-        if version and any('source' in pin for pin in wanted):
-            return None
-        return {pin: {f'{pin}{version}'} for pin in wanted}
+        if version and 'source==1.0' in wanted:
+            return {}, 'ERROR: No matching distribution found for source==1.0'
+        return {pin: {f'{pin}{version}'} for pin in wanted}, ''
 
     monkeypatch.setattr(lock_hashes, '_report', report)
     found = lock_hashes.gather('source==1.0\nwheel==2.0 ; python_version < "3.11"\n')
     assert found == {'source==1.0': {'source==1.0None'},
                      'wheel==2.0 ; python_version < "3.11"': {
                          'wheel==2.0 ; python_version < "3.11"(3, 10)'}}
-    monkeypatch.setattr(lock_hashes, '_report', lambda wanted, version: None)
-    with pytest.raises(lock_hashes.UserError, match='must have a wheel or a source of gone==1.0'):
+    assert [len(pins) for pins, _ in asked] == [2, 1, 1]  # nothing is left to ask for 3.11, 3.12
+    monkeypatch.setattr(lock_hashes, '_report', lambda wanted, version: (
+        {}, 'ERROR: No matching distribution found for gone==1.0'))
+    with pytest.raises(lock_hashes.UserError, match='for Python 3.10.0, and pip says .* gone==1.0'):
         lock_hashes.gather('gone==1.0\n')
 
 

@@ -74,22 +74,23 @@ def ask(wanted: list[Pin], version: tuple[int, int], sources: dict) -> dict[Pin,
     Pins without a wheel join `sources`, by the hash of their source; those in it are not asked for.
     """
     wanted = [pin for pin in wanted if pin not in sources]
-    if not wanted:
-        return {}
-    found = _report(wanted, version)
-    if found is None and len(wanted) > 1:  # one missing wheel fails a whole call
-        half = len(wanted) // 2
-        return ask(wanted[:half], version, sources) | ask(wanted[half:], version, sources)
-    if found is None:
-        sources |= _report(wanted, None) or {}
-        if wanted[0] not in sources:
-            raise UserError(f'The package index must have a wheel or a source of {wanted[0]}, and '
-                            'pip found none: correct the pin, or connect to the network.')
-    return found or {}
+    while wanted:
+        found, said = _report(wanted, version)
+        if not said:
+            return found
+        lost = [pin for pin in wanted if f'distribution found for {pin.split(" ;")[0]}' in said]
+        found, again = _report(lost, None) if lost else ({}, said)
+        if again:
+            raise UserError('The package index must have a wheel or a source of each pin for '
+                            f'Python {version[0]}.{version[1]}.0, and pip says "{said}": correct '
+                            'the pin, or connect to the network.')
+        sources |= found
+        wanted = [pin for pin in wanted if pin not in lost]
+    return {}
 
 
-def _report(wanted: list[Pin], version: tuple[int, int] | None) -> dict[Pin, set[str]] | None:
-    """Pin -> hashes by one call of pip, None where it fails; without a version, of sources."""
+def _report(wanted: list[Pin], version: tuple[int, int] | None) -> tuple[dict[Pin, set[str]], str]:
+    """Pin -> hashes by one call of pip, and what it says where it fails; of sources for None."""
     names = {_plain(Requirement(pin).name): pin for pin in wanted}
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / 'report.json'
@@ -101,13 +102,14 @@ def _report(wanted: list[Pin], version: tuple[int, int] | None) -> dict[Pin, set
              '--quiet', '--no-input', '--report', str(report), *kind,
              *(pin.split(' ;')[0] for pin in wanted)], capture_output=True, text=True)
         if done.returncode or not report.exists():
-            return None
+            return {}, ' '.join(done.stderr.split())[-600:] or 'nothing'
         content = json.loads(report.read_text())
     found = {}
     for item in content['install']:
         sums = item['download_info']['archive_info']['hashes']
         found[names[_plain(item['metadata']['name'])]] = {sums['sha256']}
-    return found if len(found) == len(wanted) else None
+    missing = [pin for pin in wanted if pin not in found]
+    return found, f'nothing of {missing}' if missing else ''
 
 
 def _plain(name: str) -> str:
