@@ -5,6 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import bad_files
 import cv2
 import numpy as np
 import torch
@@ -23,6 +24,13 @@ def picture(seed, height=64, width=96):
     """Smooth noise, (H, W, 3) uint8 BGR: nothing that a JPEG or a video could not hold."""
     small = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def damaged_animation():
+    """The bytes of a PNG on which OpenCV 4.12 crashes."""
+    content = bytearray(bad_files.MAKERS['animated.png'][3](None))
+    content[2000] ^= 255
+    return bytes(content)
 
 
 def write_pictures(folder, count=3, **size):

@@ -1,6 +1,5 @@
 """tools/web_demo.py in a real browser, and what it makes of uploads that mean no good."""
 import importlib.util
-import io
 import json
 import os
 import signal
@@ -17,11 +16,10 @@ import numpy as np
 import psutil
 import pytest
 from helpers import ROOT
-from infer_checks import DEMOS, SCOPES, checkpoint, picture, write_video
+from infer_checks import DEMOS, SCOPES, checkpoint, damaged_animation, picture, write_video
 from mmengine.registry import DefaultScope
-from PIL import Image
 
-from inference import models, web  # isort: skip
+from inference import models  # isort: skip
 
 MISSING = [what for what, there in (
     ('gradio (pip install -c requirements.lock gradio)', importlib.util.find_spec('gradio')),
@@ -172,10 +170,11 @@ def test_an_uploaded_picture_comes_back_as_the_model_draws_it(page, opened, tmp_
 
 @pytest.mark.slow
 def test_a_broken_upload_gets_a_message_and_the_page_lives_on(page, opened, tmp_path):
-    opened.type(FILE, write(tmp_path, 'broken.png', b'no picture'))
-    assert said(opened, 'This file cannot be read as a picture')
-    opened.run('document.querySelector("#upload button[aria-label=Clear]").click()')
-    assert said(opened, 'Drop a picture or a video first')
+    for name, content in (('broken.png', b'no picture'), ('moving.png', damaged_animation())):
+        opened.type(FILE, write(tmp_path, name, content))
+        assert said(opened, 'cannot be read as a picture')
+        opened.run('document.querySelector("#upload button[aria-label=Clear]").click()')
+        assert said(opened, 'Drop a picture or a video first')
     opened.type(FILE, write(tmp_path, 'whole.png', png(picture(1))))
     assert drawn(page, opened)[0].shape == (64, 96, 3)
     assert 'cannot be read' not in opened.run('return document.body.innerText')
@@ -297,38 +296,3 @@ def test_neither_the_page_nor_its_server_calls_anybody(page, window):
 def test_nothing_is_left_of_uploads_when_the_page_ends(page):
     page.stop()
     assert list((page.folder / 'tmp').iterdir()) == []
-
-
-# What needs neither a browser nor gradio.
-
-@pytest.fixture(scope='module')
-def shown():
-    with DefaultScope.overwrite_default_scope(SCOPES['cls']):
-        return web.Shown(str(ROOT / DEMOS['cls']), str(checkpoint('cls')), 'cpu')
-
-
-def test_uploads_that_cannot_be_shown_are_refused_by_one_sentence(shown, tmp_path):
-    huge = io.BytesIO()
-    Image.new('1', (8000, 8000)).save(huge, 'PNG')  # 64 million pixels in 8 KB
-    cut = write_video(tmp_path / 'whole.mp4').read_bytes()[:200]
-    for name, content, message in [
-            ('huge.png', huge.getvalue(), 'must have 40,000,000 pixels at most, this one is 8000'),
-            ('cut.png', png(picture(0))[:60], 'cannot be read as a picture'),
-            ('empty.jpg', b'', 'cannot be read as a picture'),
-            ('cut.mp4', cut, 'cannot be read as a video'),
-            ('text.txt', b'text', "cls takes a picture or a video, got 'text.txt'")]:
-        with pytest.raises(web.Refusal, match=message) as error:
-            shown.look(write(tmp_path, name, content), 0.3, 8, 4)
-        assert '\n' not in str(error.value)
-
-
-def test_a_window_of_the_slider_holds_for_one_question(shown, tmp_path):
-    path = write(tmp_path, 'a.png', png(picture(0)))
-    tops = [shown.look(path, 0.3, window, 4).top for window in (8, 4, 8)]
-    assert tops[0] == tops[2] != tops[1] and shown.window == 8
-
-
-def test_classes_of_one_name_are_told_apart(shown):
-    rows = [dict(name='a', label=0, score=0.5), dict(name='a', label=3, score=0.3),
-            dict(name='b', label=1, score=0.2)]
-    assert web._shares(dict(top=rows)) == {'a (0)': 0.5, 'a (3)': 0.3, 'b': 0.2}

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
-import mmcv
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+
+from swinv2_mm.faults import open_image
+from swinv2_mm.images import LoadImage
 
 from . import models, sources
 from .windows import set_window
 
 PIXELS = 40_000_000  # of a picture at most; a small file can hold very many
 SIDE = 1920  # of a frame of a video at most, in pixels
+LOAD = LoadImage(max_pixels=PIXELS)  # OpenCV by itself would crash on some damaged files
 
 
 class Refusal(ValueError):
@@ -119,22 +121,17 @@ class Shown:
 
 
 def read_picture(path: str) -> np.ndarray:
-    """(H, W, 3) uint8 BGR. Refusal where it is too large or cannot be read."""
-    try:
-        with Image.open(path) as image:  # reads the head alone
-            width, height = image.size
-    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise Refusal('This file cannot be read as a picture: upload another one.') from error
+    """(H, W, 3) uint8 BGR. Refusal where it is too large, damaged, or cannot be read."""
+    head = open_image(Path(path).read_bytes())
+    width, height = getattr(head, 'size', (0, 0))  # a fault has none
     if width * height > PIXELS:
         raise Refusal(f'A picture must have {PIXELS:,} pixels at most, this one is {width} x '
                       f'{height}: upload a smaller one.')
     try:
-        picture = mmcv.imread(path)
-    except cv2.error:
-        picture = None
-    if picture is None:
-        raise Refusal('This file cannot be read as a picture: upload another one.')
-    return picture
+        return LOAD(dict(img_path=path))['img']
+    except ValueError as error:  # it names the file by its place on this machine
+        raise Refusal('This file is damaged or cannot be read as a picture: upload another one.'
+                      ) from error
 
 
 def check_video(path: str) -> float:
