@@ -243,14 +243,3 @@ def test_no_compiler_stops_before_anything_is_made(checkout):
     code, lines, calls = checkout.run()
     assert code == 1 and 'C++ compiler' in lines[-1]
     assert not calls and not (checkout.repo / '.venv').exists()
-
-
-@pytest.mark.parametrize('failing, runs', [('check', 1), ('test', 2), ('nothing', 2)])
-def test_ci_runs_check_and_test_and_fails_with_them(tmp_path, failing, runs):
-    stub = tmp_path / 'make'
-    stub.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\n[ "$1" != {failing} ]\n')
-    stub.chmod(0o755)
-    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run([ROOT / '.ci' / 'run'], env=dict(os.environ, PATH=path), cwd=tmp_path)
-    assert (done.returncode == 0) == (failing == 'nothing')
-    assert (tmp_path / 'calls').read_text().split() == ['check', 'test'][:runs]
