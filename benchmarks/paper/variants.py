@@ -8,6 +8,8 @@ Each is the package's backbone with parts replaced, so that all else is equal:
 - `set_blocks`: 'pre' puts norms before the branches and takes scaled dot products, as Swin V1 does;
   'post' is residual post-norm with dot products; 'post, cosine' is the package's own.
 """
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -99,6 +101,16 @@ def grow(model: SwinTransformerV2, windows: list[int]) -> SwinTransformerV2:
                 table = block.attn.relative_position_bias_table
                 block.attn.relative_position_bias_table = nn.Parameter(
                     resize_table(table.detach(), stage.window).clone())
+    return model
+
+
+def drop_bias(model: SwinTransformerV2) -> SwinTransformerV2:
+    """Take the position bias out of a trained model: what is left is the cosines."""
+    for stage in model.layers:
+        for block in stage.blocks:
+            heads = block.attn.num_heads
+            block.attn.position_bias = lambda window, dtype=None, heads=heads: torch.zeros(
+                heads, math.prod(window), math.prod(window), dtype=dtype)
     return model
 
 

@@ -4,8 +4,9 @@
 
 A nano classifier with three stages is trained at 32 x 32 and window 4, and then used at 1.5, 2, 3
 and 4 times both, so that a window always shows the same part of the picture: as it is, and after a
-short fine-tuning there. Three kinds of bias, each from the same initial weights and the same order
-of pictures for a seed; see variants.py. Two sets of pictures:
+short fine-tuning there. As a control, the bias of what was trained is also switched off. Three
+kinds of bias, each from the same initial weights and the same order of pictures for a seed; see
+variants.py. Two sets of pictures:
 
 - cells: data/bccd_cells, real, cut out at 96 x 96 and stretched; tested on splits val and test.
 - shapes: six kinds over clutter, rendered at 128 x 128 and shrunk: where edges stand to each other
@@ -27,6 +28,7 @@ from swinv2_mm import SwinTransformerV2
 ARCH = dict(embed_dims=32, depths=(2, 2, 2), num_heads=(1, 2, 4))
 WINDOW, SIZE = 4, 32
 STARTS = 'as it is', 'fine-tuned'
+USES = (*STARTS, 'bias off')  # the last one: as it is, but for the position bias
 
 
 class Plan(NamedTuple):
@@ -42,8 +44,8 @@ class Plan(NamedTuple):
     tuning_rate: float = 2e-4
 
 
-FULL = {'cells': Plan(150), 'shapes': Plan(400)}
-QUICK = {'shapes': Plan(4, 12, 1, 12, scales=(1, 2), counts=(48, 36), rate=2e-2)}
+FULL = {'cells': Plan(150), 'shapes': Plan(1000)}
+QUICK = {'shapes': Plan(16, 12, 2, 12, scales=(1, 2), counts=(48, 36), rate=2e-2)}
 
 
 def sides(scale: float) -> tuple[int, int]:
@@ -75,10 +77,10 @@ def measure(args):
         plan = plans[data]
         for seed in args.seeds:
             for kind in variants.BIASES:
-                yield one(data, plan, kind, seed)
+                yield one(data, plan, kind, seed, args.uses)
 
 
-def one(data: str, plan: Plan, kind: str, seed: int) -> list[dict]:
+def one(data: str, plan: Plan, kind: str, seed: int, uses: list[str]) -> list[dict]:
     """Train one classifier, and use it at every scale."""
     source = pictures(data, 'train', SIZE, plan.counts)
     model = build(kind, source.classes, seed)
@@ -86,28 +88,37 @@ def one(data: str, plan: Plan, kind: str, seed: int) -> list[dict]:
     rows = []
     for scale in plan.scales:
         size, window = sides(scale)
-        grown = copy.deepcopy(model)
-        variants.grow(grown.backbone, variants.fitting_windows(size, window, 3))
         test = pictures(data, 'test', size, plan.counts)
-        for start in STARTS:
-            if start == 'fine-tuned':
-                training.train(grown, pictures(data, 'train', size, plan.counts), plan.tuning,
-                               plan.tuning_rate, seed, batch=plan.tuning_batch, warm=3)
-            accuracy = training.balanced_accuracy(grown, test)
+        for use in uses:
+            accuracy = training.balanced_accuracy(grown(model, data, plan, scale, use, seed), test)
             rows.append(dict(data=data, seed=seed, bias=kind, scale=scale, size=size, window=window,
-                             start=start, accuracy=round(accuracy, 4),
+                             use=use, accuracy=round(accuracy, 4),
                              train_loss=round(sum(losses[-20:]) / len(losses[-20:]), 6),
                              steps=plan.steps, batch=plan.batch, tuning_steps=plan.tuning,
                              tuning_batch=plan.tuning_batch, train_pictures=len(source.labels),
                              test_pictures=len(test.labels)))
-            print(f'{data} seed {seed}  {kind:<7} {size:>3} px, window {window:>2}  {start:<10} '
+            print(f'{data} seed {seed}  {kind:<7} {size:>3} px, window {window:>2}  {use:<10} '
                   f'{accuracy:.1f} %', flush=True)
     return rows
 
 
-def accuracies(rows: list[dict], bias: str, scale: str, start: str) -> list[float]:
+def grown(model: training.Classifier, data: str, plan: Plan, scale: float, use: str,
+          seed: int) -> training.Classifier:
+    """A copy of a trained classifier for a larger window, made ready for a use."""
+    size, window = sides(scale)
+    found = copy.deepcopy(model)
+    variants.grow(found.backbone, variants.fitting_windows(size, window, 3))
+    if use == 'bias off':
+        variants.drop_bias(found.backbone)
+    if use == 'fine-tuned':
+        training.train(found, pictures(data, 'train', size, plan.counts), plan.tuning,
+                       plan.tuning_rate, seed, batch=plan.tuning_batch, warm=3)
+    return found
+
+
+def accuracies(rows: list[dict], bias: str, scale: str, use: str) -> list[float]:
     return [float(row['accuracy']) for row in
-            sorted(common.pick(rows, bias=bias, scale=scale, start=start), key=lambda x: x['seed'])]
+            sorted(common.pick(rows, bias=bias, scale=scale, use=use), key=lambda x: x['seed'])]
 
 
 def text(rows: list[dict]) -> str:
@@ -120,9 +131,9 @@ def part(rows: list[dict], data: str) -> str:
     first, scales = rows[0], list(dict.fromkeys(row['scale'] for row in rows))
     heads = [f'{x} px, window {w}' for x, w in dict.fromkeys((r['size'], r['window'])
                                                             for r in rows)]
-    lines = [[variants.BIASES[bias], start,
-              *(common.spread(accuracies(rows, bias, scale, start)) for scale in scales)]
-             for bias in variants.BIASES for start in STARTS]
+    lines = [[variants.BIASES[bias], use,
+              *(common.spread(accuracies(rows, bias, scale, use)) for scale in scales)]
+             for bias in variants.BIASES for use in USES]
     sizes = (f'**{data.capitalize()}**: {first["train_pictures"]} pictures to train on and '
              f'{first["test_pictures"]} to test on; {first["steps"]} steps of {first["batch"]} '
              f'pictures at the small size, {first["tuning_steps"]} of {first["tuning_batch"]} at '
@@ -130,7 +141,20 @@ def part(rows: list[dict], data: str) -> str:
              'Balanced accuracy in %, mean and standard deviation over seeds:')
     larger = [scale for scale in scales if float(scale) > 1]
     return '\n\n'.join([sizes, common.table(['bias', 'use', *heads], lines),
-                        *(verdict(rows, larger, start) for start in STARTS)])
+                        *(verdict(rows, larger, start) for start in STARTS),
+                        worth(rows, scales[0])])
+
+
+def worth(rows: list[dict], scale: str) -> str:
+    """What the bias is worth at the trained window: a task that has no use for it shows nothing."""
+    found = {bias: [with_bias - without for with_bias, without in
+                    zip(accuracies(rows, bias, scale, 'as it is'),
+                        accuracies(rows, bias, scale, 'bias off'))] for bias in variants.BIASES}
+    return ('How much these models use their bias at all: with it switched off after training '
+            '("bias off") they lose, at the trained window, '
+            + ', '.join(f'{common.spread(gaps)} points ({variants.BIASES[bias]})'
+                        for bias, gaps in found.items())
+            + '. A task that loses little cannot tell one bias from another.')
 
 
 def verdict(rows: list[dict], scales: list[str], start: str) -> str:
@@ -191,14 +215,15 @@ def curves(panel, rows: list[dict], start: str) -> None:
 
 
 CLAIM = common.Claim(
-    'window_transfer', measure, ('data', 'seed', 'bias', 'scale', 'start'),
-    ('data', 'seed', 'bias', 'scale', 'size', 'window', 'start', 'accuracy', 'train_loss', 'steps',
+    'window_transfer', measure, ('data', 'seed', 'bias', 'scale', 'use'),
+    ('data', 'seed', 'bias', 'scale', 'size', 'window', 'use', 'accuracy', 'train_loss', 'steps',
      'batch', 'tuning_steps', 'tuning_batch', 'train_pictures', 'test_pictures'), text, draw)
 
 
 def main(argv: list | None = None) -> None:
     parser = common.parser(__doc__)
     parser.add_argument('--data', nargs='+', choices=FULL, help='sets of pictures (default: all)')
+    parser.add_argument('--uses', nargs='+', choices=USES, default=USES)
     common.run(CLAIM, parser, argv)
 
 
