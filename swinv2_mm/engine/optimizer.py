@@ -79,16 +79,17 @@ class SwinV2OptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     Args:
         optim_wrapper_cfg: mmengine's; `optimizer` must give `lr` and `weight_decay`.
-        paramwise_cfg: None, or a dict with any of
-            layer_decay_rate: in (0, 1].
-            backbone_lr_mult: for all of a backbone.
-            custom_keys: {part of a name: dict(lr_mult=..., decay_mult=...)}, either or both. As in
-                mmengine the longest key in a name counts, the first of the alphabet among equals.
-                Unlike there, `lr_mult` multiplies what the other rules give, and without
-                `decay_mult` the other rules decide on decay.
-            flat_decay_mult: for 1-D parameters; default 0.
-            norm_decay_mult, bias_decay_mult: for norms, and for what else is called `bias`, where
-                it shall differ from flat_decay_mult.
+        paramwise_cfg: None, or a dict with any of these keys:
+
+            - layer_decay_rate: in (0, 1].
+            - backbone_lr_mult: for all of a backbone.
+            - custom_keys: {part of a name: dict(lr_mult=..., decay_mult=...)}, either or both. As
+              in mmengine the longest key in a name counts, the first of the alphabet among equals.
+              Unlike there, `lr_mult` multiplies what the other rules give, and without
+              `decay_mult` the other rules decide on decay.
+            - flat_decay_mult: for 1-D parameters; default 0.
+            - norm_decay_mult, bias_decay_mult: for norms, and for what else is called `bias`, where
+              it shall differ from flat_decay_mult.
 
     Raises:
         ValueError, KeyError: for a value out of range, an unknown key, or a rule that matches no
