@@ -54,8 +54,8 @@ def test_all_is_the_sum_of_the_extras(metadata):
 
 def test_the_extras_accept_what_the_lock_pins(metadata):
     packaging = pytest.importorskip('packaging.specifiers')
-    pins = dict(line.split(' ;')[0].split('==') for line in
-                (ROOT / 'requirements.lock').read_text().splitlines() if '==' in line[:60])
+    pins = dict(re.findall(r'^([\w.-]+)==([\w.!+-]+)', (ROOT / 'requirements.lock').read_text(),
+                           re.MULTILINE))
     for name, allowed in requirements(metadata, 'all').items():
         assert packaging.SpecifierSet(allowed).contains(pins[name]), name
 

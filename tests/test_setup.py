@@ -271,11 +271,18 @@ def test_a_broken_requirement_is_said_and_a_harmless_remark_is_not():
 def test_the_lock_pins_every_name_once_for_each_python():
     lock = setup_env.read_lock((ROOT / 'requirements.lock').read_text())
     assert list(lock) == ['tools', 'opencv', 'torch', 'mmcv', 'packages', 'peers']
-    pins = [pin.split('==')[0] + marker for pins in lock.values() for pin in pins
-            for _, semicolon, marker in [pin.partition(';')]]
+    pins = [pin.split('==')[0] + marker.partition('--hash')[0].strip() for pins in lock.values()
+            for pin in pins for _, semicolon, marker in [pin.partition(';')]]
     assert len(pins) == len(set(pins))
-    versions = {pin.split('==')[1] for pin in lock['tools'] + lock['opencv'] if 'opencv' in pin}
+    versions = {pin.split()[0].split('==')[1] for pin in lock['tools'] + lock['opencv']
+                if 'opencv' in pin}
     assert len(versions) == 1
+
+
+def test_a_pin_keeps_its_marker_and_its_hashes():
+    text = '# [tools]\none==1 ; python_version < "3.11" \\\n    --hash=sha256:ab \\\n'
+    assert setup_env.read_lock(text + '    --hash=sha256:cd\n') == {
+        'tools': ['one==1 ; python_version < "3.11" --hash=sha256:ab --hash=sha256:cd']}
 
 
 def test_a_line_of_the_lock_that_is_no_pin_is_refused():

@@ -111,6 +111,18 @@ def test_sections_are_installed_in_order_without_their_dependencies(checkout):
     assert not (checkout.repo / '.venv-peers').exists()
 
 
+def test_pins_with_hashes_go_to_pip_as_a_file_and_bind_it(checkout):
+    pin = 'torch-pin==1 --hash=sha256:' + 'a' * 64
+    lock = checkout.repo / 'requirements.lock'
+    lock.write_text(LOCK.replace('torch-pin==1', pin.replace(' ', ' \\\n    ')))
+    checkout.run()
+    calls = (checkout.base / 'calls').read_text().splitlines()
+    listed = checkout.repo / '.venv' / 'pins.txt'
+    assert listed.read_text() == pin + '\n'
+    assert [call for call in calls if '--require-hashes' in call] == [
+        call for call in calls if call.endswith(f'--require-hashes -r {listed}')] != []
+
+
 def test_opencv_is_tried_before_the_long_build(checkout):
     calls = checkout.run()[2]
     tried = next(i for i, call in enumerate(calls) if call.endswith('setup_checks.py cv2'))

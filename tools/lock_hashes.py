@@ -26,6 +26,7 @@ Pin = str  # 'name==version' or 'name==version ; marker', as in the file
 # What a machine with glibc 2.36 (Debian 12) takes, best first, as pip there would order it.
 PLATFORMS = (*(f'manylinux_2_{minor}_x86_64' for minor in range(36, 4, -1)),
              'manylinux2014_x86_64', 'manylinux2010_x86_64', 'manylinux1_x86_64', 'linux_x86_64')
+AT_ONCE = 16  # pins in one call of pip, which may have to fetch their files, and again if one fails
 
 
 def parse(text: str) -> list[tuple[str, set[str]]]:
@@ -73,20 +74,20 @@ def ask(wanted: list[Pin], version: tuple[int, int], sources: dict) -> dict[Pin,
 
     Pins without a wheel join `sources`, by the hash of their source; those in it are not asked for.
     """
-    wanted = [pin for pin in wanted if pin not in sources]
+    wanted, hashes = [pin for pin in wanted if pin not in sources], {}
     while wanted:
-        found, said = _report(wanted, version)
-        if not said:
-            return found
-        lost = [pin for pin in wanted if f'distribution found for {pin.split(" ;")[0]}' in said]
-        found, again = _report(lost, None) if lost else ({}, said)
-        if again:
-            raise UserError('The package index must have a wheel or a source of each pin for '
-                            f'Python {version[0]}.{version[1]}.0, and pip says "{said}": correct '
-                            'the pin, or connect to the network.')
-        sources |= found
-        wanted = [pin for pin in wanted if pin not in lost]
-    return {}
+        some = wanted[:AT_ONCE]
+        found, said = _report(some, version)
+        lost = [pin for pin in some if f'distribution found for {pin.split(" ;")[0]}' in said]
+        if said:
+            found, again = _report(lost, None) if lost else ({}, said)
+            if again:
+                raise UserError('The package index must have a wheel or a source of each pin for '
+                                f'Python {version[0]}.{version[1]}.0, and pip says "{said}": '
+                                'correct the pin, or connect to the network.')
+        (sources if said else hashes).update(found)
+        wanted = [pin for pin in wanted if pin not in found]
+    return hashes
 
 
 def _report(wanted: list[Pin], version: tuple[int, int] | None) -> tuple[dict[Pin, set[str]], str]:

@@ -38,7 +38,7 @@ def say(text):
 def read_lock(text):
     """Section name -> list of pins, in the order of the file."""
     sections, pins = {}, None
-    for line in text.splitlines():
+    for line in text.replace('\\\n', ' ').splitlines():  # a pin and its hashes, one a line
         title = re.match(r'# \[([\w-]+)\]$', line)
         if title:
             pins = sections.setdefault(title.group(1), [])
@@ -46,7 +46,7 @@ def read_lock(text):
             if pins is None or '==' not in line:
                 raise SetupError("requirements.lock holds pins 'name==version' below a "
                                  f"'# [section]' line, and got '{line}': put it right.")
-            pins.append(line.strip())
+            pins.append(' '.join(line.split()))
     return sections
 
 
@@ -106,6 +106,12 @@ class Env:
         self.run('an empty environment (about 5 s)', [python, '-m', 'venv', *flags, self.path])
 
     def pip(self, title, pins, *flags, **variables):
+        """Install pins of the lock, each by its hash where it has one; pip refuses other files."""
+        if any('--hash' in pin for pin in pins):  # pip takes hashes from a file only
+            listed = os.path.join(self.path, 'pins.txt')
+            with open(listed, 'w') as file:
+                file.write('\n'.join(pins) + '\n')
+            pins = ['--require-hashes', '-r', listed]
         self.run(title, [self.python, *PIP_INSTALL, *flags, *pins], **variables)
 
     def run(self, title, command, **variables):
