@@ -47,6 +47,10 @@ def test_a_lock_file_that_is_not_whole_is_told():
     assert any('belongs to no pin' in fault for fault in lock_hashes.faults(f'--hash=sha256:{A}\n'))
 
 
+def test_every_pin_of_the_lock_has_its_hash():
+    assert lock_hashes.faults((ROOT / 'requirements.lock').read_text()) == []
+
+
 def test_the_markers_of_the_lock_give_each_python_one_version_of_a_package():
     text = (ROOT / 'requirements.lock').read_text()
     for version in lock_hashes.VERSIONS:
