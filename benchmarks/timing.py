@@ -269,8 +269,9 @@ def machine(rows: list[dict]) -> str:
     """One sentence a distinct set of conditions, for under a table."""
     seen = dict.fromkeys((row['device'], row['threads'], row['torch'], row['versions'])
                          for row in rows)
-    return '\n'.join(f'{device}, {threads} threads; torch {torch_version}; {versions}.'
-                     for device, threads, torch_version, versions in seen)
+    return '\n'.join('; '.join(filter(None, [f'{device}, {threads} threads', f'torch {torch_}',
+                                              versions])) + '.'
+                     for device, threads, torch_, versions in seen)
 
 
 def common(parser) -> None:
