@@ -91,6 +91,7 @@ def test_resuming_from_what_is_damaged_says_what_else_there_is(tmp_path):
 def test_what_killed_runs_left_half_written_is_removed_and_nothing_else(tmp_path):
     kept = save(tmp_path, 'iter_1.pth')
     (tmp_path / '.iter_2.pth.partial').write_bytes(b'half')
+    (tmp_path / '.last_checkpoint.partial').write_bytes(b'/half/a/na')
     (tmp_path / '.hidden').write_bytes(b'of the user')
     remove_partial(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ['.hidden', kept.name]

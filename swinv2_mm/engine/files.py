@@ -50,7 +50,7 @@ def remove(path: Path) -> None:
 
 def remove_partial(folder: Path) -> None:
     """Remove what killed runs left half written."""
-    for path in folder.glob(f'.*.pth{PARTIAL}'):
+    for path in [*folder.glob(partial_name('*.pth')), folder / partial_name(POINTER)]:
         remove(path)
 
 

@@ -33,7 +33,8 @@ class WholeCheckpointHook(_CheckpointHook):
         self.whole = isinstance(self.file_backend, LocalBackend)
         if self.whole and is_main_process():
             Path(self.out_dir).mkdir(parents=True, exist_ok=True)
-            remove_partial(Path(self.out_dir))
+            for folder in {Path(self.out_dir), Path(runner.work_dir)}:
+                remove_partial(folder)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         checkpoint[PROGRESS] = self._progress
