@@ -1,6 +1,6 @@
 """Faults injected into tiny trainings by the hundred: kills, damaged files, full disks, NaN.
 
-    python benchmarks/reliability.py [--kills 200] [--seed 0] [--tasks det seg cls video epochs]
+    python benchmarks/reliability.py [--kills 200] [--seed 0] [--faults kill nan disk]
     python benchmarks/reliability.py --table
 
 The first adds benchmarks/results/reliability_training_SEED.json, the second writes the table of
@@ -31,6 +31,8 @@ from swinv2_mm.engine.files import POINTER, fault, newest_whole
 
 RESULTS = ROOT / 'benchmarks/results'
 PAGE = ROOT / 'docs/reliability.md'
+FAULTS = ('kill', 'nan', 'damage', 'disk', 'rank', 'stop')
+BAD_FILE = 'bad file in training or the check: '  # and its kind, in results of fuzz.py
 BEGIN, END = '<!-- table: begin -->\n', '<!-- table: end -->'
 MOMENT = 'at a random moment'
 PLACES = {  # where a run is killed -> how often it passes there, at most
@@ -297,6 +299,9 @@ def write_table() -> None:
         for row in json.loads(path.read_text())['rows']:
             total.setdefault(row['fault'], Counter()).update(
                 {key: row[key] for key in ('injected', 'survived', 'lost')})
+    kinds = [name for name in total if name.startswith(BAD_FILE)]
+    together = sum((total.pop(name) for name in kinds), Counter())
+    total[f'bad files of {len(kinds)} kinds, in training and the check'] = together
     lines = ['| fault | injected | survived | lost |', '|---|---|---|---|']
     lines += [f'| {name} | {row["injected"]:,} | {row["survived"]:,} | {row["lost"]:,} |'
               for name, row in total.items()]
@@ -311,6 +316,7 @@ def main():
     parser.add_argument('--kills', type=int, default=200, help='the other faults go in proportion')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--tasks', nargs='+', default=list(TASKS), choices=TASKS)
+    parser.add_argument('--faults', nargs='+', default=list(FAULTS), choices=FAULTS)
     parser.add_argument('--table', action='store_true', help='write the table of the docs only')
     args = parser.parse_args()
     if args.table:
@@ -327,13 +333,16 @@ def main():
         with tempfile.TemporaryDirectory() as folder, Farm() as farm:
             bench = set_up(farm, Path(folder), args.tasks)
             fewer = max(1, args.kills // 10)
-            do('killed (SIGKILL) {}', kill, args.kills)
-            do('NaN from a block in a random step', poison, fewer)
-            do('newest checkpoint {}', damage_newest, fewer)
-            do('disk {} at a random byte of the checkpoints', fill_disk, fewer)
-            do('one of two processes {}', lose_rank, fewer // 2)
-            do('asked to stop (SIGTERM) {}', kill, fewer, signal.SIGTERM, (
-                MOMENT, 'in a step', 'writing a checkpoint', 'in a validation'))
+            parts = dict(
+                kill=('killed (SIGKILL) {}', kill, args.kills),
+                nan=('NaN from a block in a random step', poison, fewer),
+                damage=('newest checkpoint {}', damage_newest, fewer),
+                disk=('disk {} at a random byte of the checkpoints', fill_disk, fewer),
+                rank=('one of two processes {}', lose_rank, fewer // 2),
+                stop=('asked to stop (SIGTERM) {}', kill, fewer, signal.SIGTERM, (
+                    MOMENT, 'in a step', 'writing a checkpoint', 'in a validation')))
+            for name in args.faults:
+                do(*parts[name])
     finally:
         write_results(results, args.seed, started)
     reasons = [reason for result in results.values() for reason in result.reasons]

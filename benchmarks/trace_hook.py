@@ -88,6 +88,7 @@ def at(place: str, runner=None) -> None:
 
 
 _signal = signal.SIGKILL
+_places = random.Random(0)  # of its own: a run's random numbers shall stay as they are
 _poisoned: dict[str, int] = {}
 
 
@@ -120,14 +121,13 @@ def inject(fault: dict) -> None:
 
 
 def _half_written(self, content: bytes, path) -> None:
-    """mmengine's way to write a checkpoint, and its end at a random byte."""
+    """mmengine's way to write a checkpoint, struck at a random byte of it."""
+    half = _places.randrange(len(content))
     with open(path, 'wb') as file:
-        if _left['writing'] == 0:
-            file.write(content[:random.randrange(len(content))])
-            file.flush()
-        else:
-            file.write(content)
-    at('writing')
+        file.write(content[:half])
+        file.flush()
+        at('writing')
+        file.write(content[half:])
 
 
 def _then(function, before: str, after: str | None = None):
