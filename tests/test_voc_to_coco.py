@@ -1,11 +1,15 @@
 """tools/dataset/voc_to_coco.py: boxes of Pascal VOC come out as mmdet reads COCO, and train."""
 import json
+import sys
 
 import numpy as np
 import pytest
 from helpers import ROOT, checked, last_line, run_tool
 from mmdet.datasets import CocoDataset
 from PIL import Image
+
+sys.path.append(str(ROOT / 'tools' / 'dataset'))
+import voc_to_coco
 
 BOX = '<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax>' \
       '<ymax>{}</ymax></bndbox></object>'
@@ -30,9 +34,8 @@ def voc(tmp_path):
     return root
 
 
-def convert(root, *options):
-    return run_tool('tools/dataset/voc_to_coco.py', root, '--out', root.parent / 'out',
-                    '--splits', 'train', 'val', *options)
+def arguments(root, *options):
+    return [str(root), '--out', str(root.parent / 'out'), '--splits', 'train', 'val', *options]
 
 
 def read(root, split, classes):
@@ -47,7 +50,7 @@ def read(root, split, classes):
 
 
 def test_mmdet_reads_the_boxes_counted_from_0_with_their_last_pixel(voc):
-    done = checked(convert(voc))
+    done = checked(run_tool('tools/dataset/voc_to_coco.py', *arguments(voc)))
     assert "classes ['cat', 'dog']" in done.stdout
     assert 'val: 1 images, 1 boxes, 1 without an area left out' in done.stdout
     assert read(voc, 'train', ('cat', 'dog')) == {
@@ -57,9 +60,9 @@ def test_mmdet_reads_the_boxes_counted_from_0_with_their_last_pixel(voc):
     assert [(image['width'], image['height']) for image in content['images']] == [(40, 30)] * 2
 
 
-def test_other_classes_are_left_out_and_counted(voc):
-    done = checked(convert(voc, '--classes', 'dog'))
-    assert 'train: 2 images, 1 boxes, 1 of class cat left out' in done.stdout
+def test_other_classes_are_left_out_and_counted(voc, capsys):
+    voc_to_coco.main(arguments(voc, '--classes', 'dog'))
+    assert 'train: 2 images, 1 boxes, 1 of class cat left out' in capsys.readouterr().out
     assert read(voc, 'train', ('dog',))['a.jpg'] == [(0, 0, 0, 40, 30)]
 
 
@@ -77,13 +80,15 @@ def test_what_cannot_be_read_ends_in_one_sentence_and_nothing_is_left(voc, file,
         (voc / file).unlink()
     else:
         (voc / file).write_text(text)
-    assert sentence in last_line(convert(voc))
+    with pytest.raises(voc_to_coco.UserError, match=sentence):
+        voc_to_coco.main(arguments(voc))
     assert [path.name for path in voc.parent.iterdir()] == ['voc']
 
 
 def test_a_folder_that_is_there_stays(voc):
     (voc.parent / 'out').mkdir()
-    assert '--out must be a new folder' in last_line(convert(voc))
+    done = run_tool('tools/dataset/voc_to_coco.py', *arguments(voc))
+    assert '--out must be a new folder' in last_line(done)
 
 
 @pytest.mark.skipif(not (ROOT / 'data/bccd/val.json').is_file(), reason='data/bccd is not here')
@@ -103,6 +108,5 @@ def test_bccd_comes_out_as_the_files_here(tmp_path):
             f'<annotation>{text}</annotation>')
     (root / 'ImageSets/Main/val.txt').write_text(
         '\n'.join(image['file_name'][:-4] for image in known['images']))
-    checked(run_tool('tools/dataset/voc_to_coco.py', root, '--out', tmp_path / 'out',
-                     '--splits', 'val'))
+    voc_to_coco.main([str(root), '--out', str(tmp_path / 'out'), '--splits', 'val'])
     assert json.loads((tmp_path / 'out/val.json').read_text()) == known
