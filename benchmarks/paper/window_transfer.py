@@ -44,7 +44,7 @@ class Plan(NamedTuple):
     tuning_rate: float = 2e-4
 
 
-FULL = {'cells': Plan(150), 'shapes': Plan(1000)}
+FULL = {'cells': Plan(150), 'shapes': Plan(400)}
 QUICK = {'shapes': Plan(16, 12, 2, 12, scales=(1, 2), counts=(48, 36), rate=2e-2)}
 
 
