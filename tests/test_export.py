@@ -21,6 +21,13 @@ export = load_tool('export_onnx')
 REAL = [ROOT / 'data/bccd/images', ROOT / 'data/camvid/img_dir/val']
 
 
+def files():
+    """20 real pictures, or those of our pages where data/ holds none."""
+    if all(folder.is_dir() for folder in REAL):
+        return [str(path) for folder in REAL for path in sorted(folder.iterdir())[:10]]
+    return [str(path) for path in sorted((ROOT / 'docs').glob('demo_*.jpg'))[:2]]
+
+
 @pytest.fixture
 def pictures(tmp_path):
     """A folder of two pictures of other sizes than the models'."""
@@ -172,9 +179,8 @@ def test_a_file_that_answers_otherwise_is_refused(change, said):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not all(folder.is_dir() for folder in REAL), reason='data/ holds no pictures')
 @pytest.mark.parametrize('size', [(256, 256), (512, 640)])
-def test_tiny_in_onnxruntime_equals_pytorch_on_20_real_pictures(tmp_path, size):
+def test_tiny_in_onnxruntime_equals_pytorch_on_pictures(tmp_path, size):
     needs_onnx()
 
     class Model(torch.nn.Module):
@@ -188,7 +194,7 @@ def test_tiny_in_onnxruntime_equals_pytorch_on_20_real_pictures(tmp_path, size):
     model = graphs.Pixels(awaken(Model().eval()).requires_grad_(False), 'backbone')
     file = tmp_path / 'tiny.onnx'
     graphs.write(graphs.trace(model, size), file, model.outputs)
-    files = [str(path) for folder in REAL for path in sorted(folder.iterdir())[:10]]
-    images = checks.pictures(files, size, 3)
+    images = list(checks.pictures(files(), size, 3))
+    assert len(images) >= 2
     found = checks.compare(checks.runner(file, '.onnx', 1), model, model.outputs, images)
     assert max(found.values()) < 1e-4
