@@ -92,6 +92,7 @@ def test_weights_of_timm_give_timms_features():
         torch.testing.assert_close(new(picture)[-1], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_commands_convert_and_back(tmp_path):
     import mmpretrain.models
     model = mmpretrain.models.SwinTransformerV2(

@@ -11,7 +11,9 @@ from helpers import ROOT, checked
 
 NEEDED = [name for name in ('sphinx', 'myst_parser', 'furo')
           if importlib.util.find_spec(name) is None]
-pytestmark = pytest.mark.skipif(bool(NEEDED), reason=f'not installed here: {", ".join(NEEDED)}')
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(NEEDED), reason=f'not installed here: {", ".join(NEEDED)}')]
 
 
 class Page(HTMLParser):
