@@ -1,6 +1,6 @@
 """Claim 4: what activation checkpointing and sequential attention save, and what they cost.
 
-    python benchmarks/paper/savings.py [--rounds 7] [--quick]
+    python benchmarks/paper/savings.py [--rounds 5] [--quick]
 
 Memory: the peak of one training step by benchmarks/scale.py, each in a process of its own, without
 weights, gradients and AdamW's two moments. Time: the same step of one model with each of the four
@@ -99,7 +99,7 @@ def planned(arch: str, world: int, zero: int) -> dict:
 
 
 def measure(args):
-    rounds = args.rounds or (2 if args.quick else 7)
+    rounds = args.rounds or (2 if args.quick else 5)
     for setting in QUICK if args.quick else SETTINGS:
         yield rungs(setting, rounds)
     yield [planned(*world) for world in (QUICK_WORLDS if args.quick else WORLDS)]
@@ -178,7 +178,7 @@ CLAIM = common.Claim(
 
 def main(argv: list | None = None) -> None:
     options = common.parser(__doc__)
-    options.add_argument('--rounds', type=int, help='turns that each combination takes')
+    options.add_argument('--rounds', type=int, help='turns that each combination takes (5)')
     common.run(CLAIM, options, argv)
 
 
