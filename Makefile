@@ -7,12 +7,13 @@ SETUP = @for p in .venv/bin/python $(PYTHON) python3.11 python3.12 python3.10 py
 	echo "The set-up needs Python 3.10, 3.11 or 3.12 and found no Python at all: install python3.11" \
 	"python3.11-venv python3.11-dev (Debian, Ubuntu) or python3.11 python3.11-devel (Fedora)."; exit 1
 
-.PHONY: help setup demo test check clean
+.PHONY: help setup demo test check docs clean
 
 help:
 	@echo "make demo [TASK=det]  train and run a small example: det, seg, cls, video, mim, all"
 	@echo "make test             run all tests"
 	@echo "make check            lint"
+	@echo "make docs             build the site, build/docs/index.html"
 	@echo "make setup            make .venv (the others do it too when it is missing or out of date)"
 	@echo "make clean            remove .venv, .venv-peers and caches; data/ and work_dirs/ stay"
 	@echo "PYTHON=/path/to/python chooses the interpreter (3.10 to 3.12) when .venv is made."
@@ -30,6 +31,9 @@ test:
 
 check: setup
 	.venv/bin/python -m ruff check .
+
+docs: setup
+	.venv/bin/python -m sphinx -W --keep-going -b html docs build/docs
 
 clean:
 	rm -rf .venv .venv-peers .venv.lock build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
