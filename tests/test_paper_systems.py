@@ -1,5 +1,6 @@
 """The paper's claims on memory, SimMIM and Swin V1: equals are compared, and the page is filled."""
 import csv
+import re
 import sys
 
 import pytest
@@ -63,6 +64,17 @@ def test_both_generations_run_every_recipe_with_the_same_numbers_again(tmp_path)
     assert {(row['task'], row['backbone']) for row in rows} == {
         (task, kind) for task in swin_v1.TASKS for kind in swin_v1.NAMES}
     assert 'Detection: V2 has the higher box AP50 with' in page and 'old' not in page
+
+
+@pytest.mark.parametrize('module', [savings, simmim_small, swin_v1])
+def test_what_the_page_says_is_what_its_file_says(module):
+    claim = module.CLAIM
+    inside = common.PAGE.read_text().partition(f'<!-- claim: {claim.name} begin -->\n')[2]
+    inside = inside.partition(f'<!-- claim: {claim.name} end -->')[0]
+    files = [ROOT / name for name in re.findall(r'`(benchmarks/results/[\w.-]+csv)`', inside)]
+    if not inside:
+        pytest.skip(f'the full form of {claim.name} has not been run')
+    assert inside.startswith(claim.text(common.timing.read(files, claim.keys)))
 
 
 def shared(tmp_path, task):
@@ -150,3 +162,17 @@ def test_a_claim_that_is_not_supported_is_called_so():
     assert 'in 0 of 2 seeds, by -5.0 points' in text((50, 60), (45, 55))
     assert 'the claim is not supported' in text((50, 60), (45, 55))
     assert 'not supported' not in text((45, 55), (50, 60))
+
+
+def test_a_model_that_has_learnt_nothing_is_called_so():
+    def text(values):
+        return swin_v1.text([
+            dict(task='video', backbone=kind, seed=str(seed), iterations='1', metric='top-1',
+                 value=str(value), backbone_parameters='2', step_median_ms='3',
+                 backbone_median_ms='2', backbone_saved_mib='1')
+            for kind, some in values.items() for seed, value in enumerate(some)])
+
+    found = text(dict(v2=(0.5, 0.6), v1=(0.16, 0.17)))
+    assert 'higher top-1 with 2 of 2 seeds (+0.385 in the mean, +0.340 to +0.430)' in found
+    assert 'without learning is 0.167: after so few steps Swin V1 is still there' in found
+    assert 'without learning' not in text(dict(v2=(0.2, 0.2), v1=(0.5, 0.6)))
