@@ -149,14 +149,14 @@ def text(rows: list[dict]) -> str:
         gains = [b - a for a, b in zip(scratch, simmim)]
         better = sum(gain > 0 for gain in gains)
         lines.append([labels, common.spread(scratch), common.spread(simmim), common.spread(gains)])
-        verdicts.append(f'with {labels} labels of each class in {better} of {len(gains)} seeds, by '
-                        f'{statistics.mean(gains):+.1f} points in the mean')
+        verdicts.append(f'with {labels} of each class in {better} of {len(gains)} seeds '
+                        f'({statistics.mean(gains):+.1f} points in the mean)')
     one = rows[0]
     ends = {row['seed']: float(row['last_l1']) for row in rows}
     return '\n\n'.join([
         common.table(['labels of each class', 'from scratch, %', 'after SimMIM, %',
                       'difference, points'], lines),
-        f'SimMIM is better {"; ".join(verdicts)}. {ratio(rows, levels[0])}',
+        f'After SimMIM it is better {", ".join(verdicts)}. {ratio(rows, levels[0])}',
         f'Balanced accuracy over {one["classes"]} classes on {one["tested"]} pictures, mean and '
         f'standard deviation over {len(ends)} seeds, each with labels, batches and a SimMIM of its '
         f'own: {one["pretraining"]} steps of {one["pretraining_batch"]} on {one["unlabelled"]} '
@@ -171,11 +171,11 @@ def ratio(rows: list[dict], fewest: str) -> str:
     reach = [labels for labels in sorted({row['labels'] for row in rows}, key=int)
              if statistics.mean(accuracies(rows, labels, 'scratch')) >= simmim]
     if simmim <= scratch:
-        return 'It saves no labels here: the claim is not supported at this size.'
+        return (f'With {fewest} of each class, where it should help most, it does not: the claim is '
+                'not supported at this size.')
     if not reach:
-        return f'With {fewest} labels after SimMIM it is above every number of labels from scratch.'
-    return (f'From scratch, the {simmim:.1f} % that it reaches with {fewest} take '
-            f'{reach[0]} labels or fewer.' if reach[0] != fewest else '')
+        return f'With {fewest} after SimMIM it is above every number of labels from scratch.'
+    return f'From scratch, {reach[0]} are enough for the {simmim:.1f} % that it has with {fewest}.'
 
 
 def draw(rows: list[dict], path) -> None:
