@@ -152,16 +152,17 @@ def text(rows: list[dict]) -> str:
         verdicts.append(f'with {labels} of each class in {better} of {len(gains)} seeds '
                         f'({statistics.mean(gains):+.1f} points in the mean)')
     one = rows[0]
-    ends = {row['seed']: float(row['last_l1']) for row in rows}
+    first, last = ({row['seed']: float(row[key]) for row in rows}.values()
+                   for key in ('first_l1', 'last_l1'))
     return '\n\n'.join([
         common.table(['labels of each class', 'from scratch, %', 'after SimMIM, %',
                       'difference, points'], lines),
         f'After SimMIM it is better {", ".join(verdicts)}. {ratio(rows, levels[0])}',
         f'Balanced accuracy over {one["classes"]} classes on {one["tested"]} pictures, mean and '
-        f'standard deviation over {len(ends)} seeds, each with labels, batches and a SimMIM of its '
+        f'standard deviation over {len(last)} seeds, each with labels, batches and a SimMIM of its '
         f'own: {one["pretraining"]} steps of {one["pretraining_batch"]} on {one["unlabelled"]} '
-        f'pictures, in which its loss came from {float(one["first_l1"]):.2f} to '
-        f'{statistics.mean(ends.values()):.2f}; then {one["steps"]} steps of a classifier. That is '
+        f'pictures, in which its loss came from {statistics.mean(first):.2f} to '
+        f'{statistics.mean(last):.2f}; then {one["steps"]} steps of a classifier. That is '
         'a small budget for both.'])
 
 
@@ -171,8 +172,8 @@ def ratio(rows: list[dict], fewest: str) -> str:
     reach = [labels for labels in sorted({row['labels'] for row in rows}, key=int)
              if statistics.mean(accuracies(rows, labels, 'scratch')) >= simmim]
     if simmim <= scratch:
-        return (f'With {fewest} of each class, where it should help most, it does not: the claim is '
-                'not supported at this size.')
+        return (f'With {fewest} of each class, where it should help most, it does not: the claim '
+                'is not supported at this size.')
     if not reach:
         return f'With {fewest} after SimMIM it is above every number of labels from scratch.'
     return f'From scratch, {reach[0]} are enough for the {simmim:.1f} % that it has with {fewest}.'
