@@ -15,6 +15,7 @@ from infer_checks import (
     SCOPES,
     call,
     checkpoint,
+    damaged_animation,
     infer,
     picture,
     read,
@@ -96,6 +97,14 @@ def test_bad_pictures_and_videos_are_named_and_the_others_done(tmp_path, capsys)
     assert '3 of 8 inputs done' in said.out
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == [
         'film.json', 'film.mp4', 'p0.jpg', 'p0.json', 'p1.jpg', 'p1.json']
+
+
+def test_a_picture_on_which_opencv_crashes_is_named(tmp_path, capsys):
+    folder = write_pictures(tmp_path / 'in', 1)
+    bad = broken(folder, 'moving.png', damaged_animation())
+    with pytest.raises(UserError, match='1 of 2 inputs gave no result'):
+        infer('cls', [folder], tmp_path / 'out')
+    assert f'skipped {bad}: it cannot be read as a picture' in capsys.readouterr().err
 
 
 def test_a_model_of_actions_names_pictures_and_broken_videos(tmp_path, capsys):

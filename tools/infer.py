@@ -8,7 +8,6 @@ import traceback
 from pathlib import Path
 
 import launch
-import mmcv
 import numpy as np
 from errors import UserError
 from inference import models, sources
@@ -90,8 +89,9 @@ class Run:
 
         A batch has pictures of one size, since the padding of others would change results.
         """
-        picture = read_picture(source.place)
-        if picture is None:
+        try:
+            picture = sources.read_picture(source.place)
+        except ValueError:
             self.refuse(source.place, 'it cannot be read as a picture')
             return batch
         if batch and batch[0][1].shape != picture.shape:
@@ -179,14 +179,6 @@ class Run:
             sample = self.predictor.keep(sample, self.score_thr)
             film.add(self.predictor.record(sample),
                      None if self.args.json else self.predictor.draw(frame, sample))
-
-
-def read_picture(path: str) -> np.ndarray | None:
-    """(H, W, 3) uint8 BGR, as the pipelines read it; None where it cannot be read."""
-    try:
-        return mmcv.imread(path)
-    except (OSError, ValueError, sources.cv2.error):
-        return None
 
 
 def reason_of(error: Exception) -> str:

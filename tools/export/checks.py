@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import torch
 from errors import UserError
-from inference.sources import find
+from inference.sources import find, read_picture
 from torch import nn
 
 from .graphs import PIP
@@ -50,11 +50,11 @@ def pictures(words: list[str], size: tuple[int, int], channels: int) -> Iterator
         raise UserError(f'--images must be pictures, {refused[0].place} is not: '
                         f'{refused[0].reason}.')
     for source in found:
-        picture = cv2.imread(source.place)
-        if picture is None:
+        try:
+            picture = cv2.resize(read_picture(source.place), size[::-1])
+        except ValueError as error:
             raise UserError(f'--images must be pictures, {source.place} cannot be read as one: '
-                            'take it out.')
-        picture = cv2.resize(picture, size[::-1])
+                            'take it out.') from error
         yield picture.transpose(2, 0, 1)[None].astype(np.float32)
 
 

@@ -7,6 +7,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from swinv2_mm.images import LoadImage
+
+LOAD = LoadImage()  # OpenCV by itself crashes on some damaged files
 PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv')
 
@@ -24,6 +27,11 @@ class Refused(NamedTuple):
 
     place: str
     reason: str
+
+
+def read_picture(path: str) -> np.ndarray:
+    """(H, W, 3) uint8 BGR, as training reads it. ValueError where it is damaged, or no picture."""
+    return LOAD(dict(img_path=path))['img']
 
 
 def find(words: list[str], kinds: tuple[str, ...]) -> tuple[list[Source], list[Refused]]:
