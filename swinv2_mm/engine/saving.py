@@ -29,12 +29,24 @@ class WholeCheckpointHook(_CheckpointHook):
         self._last_save = time.time()
 
     def before_train(self, runner) -> None:
-        super().before_train(runner)
+        if is_main_process():
+            self._name_resumed(runner)
+        super().before_train(runner)  # removes what the resumed file calls outdated
         self.whole = isinstance(self.file_backend, LocalBackend)
         if self.whole and is_main_process():
             Path(self.out_dir).mkdir(parents=True, exist_ok=True)
             for folder in {Path(self.out_dir), Path(runner.work_dir)}:
                 remove_partial(folder)
+
+    @staticmethod
+    def _name_resumed(runner) -> None:
+        """Let `last_checkpoint` name the file resumed from, where a kill came before it could."""
+        pointer, resumed = Path(runner.work_dir) / POINTER, str(runner._load_from)
+        if runner._resume and Path(resumed).exists() and pointer.exists():
+            try:
+                write_whole(pointer, resumed.encode())
+            except OSError as error:
+                runner.logger.warning(f'{pointer} still names another file: {error.strerror}.')
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         checkpoint[PROGRESS] = self._progress
