@@ -45,7 +45,7 @@ def test_there_is_no_moment_at_which_a_kill_does_harm(place, count):
 def test_last_checkpoint_never_names_a_file_that_a_resumed_run_removes():
     """Of one file that is kept: killed when the second was there and the first still named."""
     struck('epochs', ('renamed', dict(place='renamed', count=5)),
-           ('validation', dict(place='in validation', count=0)), folder='epochs_renamed')
+           ('validation', dict(place='in validation', count=0)), tasks=('epochs',))
 
 
 def test_runs_killed_at_random_moments_end_as_if_they_had_not_been():
