@@ -108,10 +108,7 @@ def first_pictures(source: Path, target: Path) -> Path:
 
 
 def train(task: str, cfg: Config) -> tuple[Runner, dict[str, float]]:
-    """The runner after training and judging; what was reached, and the loss at the end.
-
-    Prints go to a file.
-    """
+    """The runner; what was reached, and the loss at the end. Its prints go to a file."""
     Path(cfg.work_dir).mkdir(parents=True)
     with open(f'{cfg.work_dir}/output.txt', 'w') as file, contextlib.redirect_stdout(file):
         runner = Runner.from_cfg(cfg)
@@ -273,11 +270,12 @@ def draw(rows: list[dict], path: Path) -> None:
     figure, panels = plt.subplots(1, len(tasks), figsize=(2.6 * len(tasks), 2.6), squeeze=False,
                                   layout='constrained')
     for panel, task in zip(panels[0], tasks):
-        for pair_ in zip(*(of(rows, task, kind, TASKS[task].label) for kind in ('v1', 'v2'))):
-            panel.plot((0, 1), pair_, 'o-', color='tab:blue', linewidth=0.8, markersize=4)
+        values = [*zip(*(of(rows, task, kind, TASKS[task].label) for kind in ('v1', 'v2')))]
+        for both in values:
+            panel.plot((0, 1), both, 'o-', color='tab:blue', linewidth=0.8, markersize=4)
+        panel.axhline(TASKS[task].chance, color='black', linewidth=0.8, linestyle=':')
         panel.set_xticks((0, 1), ('Swin V1', 'Swin V2'))
-        panel.set_xlim(-0.4, 1.4)
-        panel.set_ylim(bottom=0)
+        panel.set(xlim=(-0.4, 1.4), ylim=(0, max(0.1, 1.1 * max(map(max, values)))))
         panel.set_title(f'{TASKS[task].name}, {TASKS[task].label}', fontsize=9)
     common.save(figure, path)
 
