@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from common import ROOT
 from torch import Tensor, nn
 
-CELLS = ROOT / 'data/bccd_cells'
+CELLS, STREETS = ROOT / 'data/bccd_cells', ROOT / 'data/camvid'
 
 
 class Pictures(NamedTuple):
@@ -46,12 +46,46 @@ def _read(folder: Path, splits: tuple[str, ...]) -> tuple[list, list]:
     return images, labels
 
 
-def cells(splits: tuple[str, ...], size: int, folder: Path = CELLS) -> Pictures:
-    """Cut-out blood cells, one folder a class in each split."""
+def check(folder: Path) -> None:
     if not folder.is_dir():
         raise ValueError(f'The full form needs the pictures of {folder}, which are not there: see '
-                         'docs/classification.md, or use --quick.')
+                         'docs/paper.md, or use --quick.')
+
+
+def cells(splits: tuple[str, ...], size: int, folder: Path = CELLS) -> Pictures:
+    """Cut-out blood cells, one folder a class in each split."""
+    check(folder)
     return to_pictures(*_read(folder, splits), size)
+
+
+def ways_up(images: list[np.ndarray], every: int) -> tuple[list, list]:
+    """Squares of 120 pixels of a grid, one in `every` in the photo's turn, each four ways up."""
+    found, labels = [], []
+    for number, image in enumerate(images):
+        rows, columns = image.shape[0] // 120, image.shape[1] // 120
+        for i in range(rows * columns):
+            if (i + number) % every:
+                continue
+            y, x = 120 * (i // columns), 120 * (i % columns)
+            for turns in range(4):
+                found.append(np.ascontiguousarray(np.rot90(image[y:y + 120, x:x + 120], turns)))
+                labels.append(turns)
+    return found, labels
+
+
+@functools.cache
+def _streets(folder: Path, every: int) -> tuple[list, list]:
+    return ways_up([cv2.imread(str(path)) for path in sorted(folder.iterdir())], every)
+
+
+def streets(part: str, size: int, folder: Path = STREETS) -> Pictures:
+    """Squares of street photos; the class is by how many quarters of a turn they are turned.
+
+    part: 'train' has four squares of each photo, 'test' two of those that CamVid keeps for it.
+    """
+    check(folder)
+    split, every = {'train': ('train', 3), 'test': ('val', 6)}[part]
+    return to_pictures(*_streets(folder / 'img_dir' / split, every), size)
 
 
 @functools.cache
@@ -90,14 +124,15 @@ def to_input(images: Tensor) -> Tensor:
     return (images.float() - 128) / 64
 
 
-def batches(pictures: Pictures, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Without end: shuffled batches, each picture turned over on either axis half of the times."""
+def batches(pictures: Pictures, size: int, seed: int,
+            flip: bool = True) -> Iterator[tuple[Tensor, Tensor]]:
+    """Without end: shuffled batches; with `flip` mirrored on either axis half of the times."""
     generator = torch.Generator().manual_seed(seed)
     while True:
         order = torch.randperm(len(pictures.labels), generator=generator)
         for chosen in order[:len(order) // size * size].split(size):
             images = pictures.images[chosen]
-            for axis in (2, 3):
+            for axis in (2, 3) if flip else ():
                 turned = torch.rand(len(chosen), generator=generator) < 0.5
                 images = torch.where(turned[:, None, None, None], images.flip(axis), images)
             yield to_input(images), pictures.labels[chosen]
@@ -114,18 +149,18 @@ def groups(model: nn.Module, decay: float) -> list[dict]:
 
 
 def train(model: nn.Module, pictures: Pictures, steps: int, rate: float, seed: int, *,
-          batch: int = 32, warm: int = 20, clip: float | None = 5.0, smooth: float = 0.0,
+          batch: int = 32, warm: int = 20, clip: float | None = 5.0, flip: bool = True,
           watch: Callable[[int, float], bool] | None = None) -> list[float]:
     """AdamW with warm-up and cosine decay; the loss of each step. `watch` may end it early."""
     optimizer = torch.optim.AdamW(groups(model, 0.05), lr=rate)
-    source, losses = batches(pictures, batch, seed), []
+    source, losses = batches(pictures, batch, seed, flip), []
     model.train()
     for step in range(steps):
         factor = min(1, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * step / steps))
         for group in optimizer.param_groups:
             group['lr'] = rate * factor
         images, labels = next(source)
-        loss = F.cross_entropy(model(images), labels, label_smoothing=smooth)
+        loss = F.cross_entropy(model(images), labels)
         optimizer.zero_grad()
         loss.backward()
         if clip:

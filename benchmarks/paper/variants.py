@@ -19,7 +19,7 @@ from swinv2_mm.models.attention import WindowAttention, _attend_group, log_space
 from swinv2_mm.models.swin import Block, PatchMerging
 from swinv2_mm.models.windows import Layout, Size, from_windows, to_windows
 
-BIASES = {'table': 'table, bicubic', 'linear': 'linear', 'log': 'log (SwinV2)'}
+BIASES = {'table': 'table (bicubic)', 'linear': 'linear', 'log': 'log (SwinV2)'}
 BLOCKS = {'pre': 'pre-norm, dot product', 'post': 'res-post-norm, dot product',
           'post, cosine': 'res-post-norm, cosine (SwinV2)'}
 
