@@ -1,6 +1,7 @@
 """What all tests share: models that are awake, and the settings they are built with."""
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 
 
@@ -41,3 +42,10 @@ def own_scope():
     yield
     DefaultScope._instance_dict.clear()
     DefaultScope._instance_dict.update(before)
+
+
+@pytest.fixture(autouse=True)
+def own_log():
+    """No test finds the logs quietened, as some tools do for their own process."""
+    for logger in MMLogger._instance_dict.values():
+        logger.setLevel('NOTSET')
