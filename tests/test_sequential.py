@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from swinv2_mm import SwinTransformerV2, SwinTransformerV2Video
 from swinv2_mm.models import sequential, windows
@@ -163,6 +164,34 @@ def test_no_logits_are_kept_for_the_backward_pass(awake):
     network = 63 ** 2 * 4 * (2 + 2 * 512 + 4)
     assert max(lean) < 4 * one_window
     assert sum(lean) < 12.1 * x.nbytes + one_window + network
+
+
+class Factors(TorchDispatchMode):
+    """Counts numbers in products of matrices that are below float32's normal ones, but not 0."""
+
+    below = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in (torch.ops.aten.bmm.default, torch.ops.aten.mm.default):
+            for x in args:
+                tiny = torch.finfo(x.dtype).tiny
+                self.below += int(((x != 0) & (x.abs() < tiny)).sum())
+        return func(*args, **kwargs or {})
+
+
+def test_no_product_of_the_backward_pass_meets_a_denormal_number(awake):
+    """A CPU takes many times as long for those, and the seam between windows is full of them."""
+    block = awake(Block(2, 32, 1, (0, 0), 0.0, False)).train()
+    x = torch.randn(2, 16, 16, 32, requires_grad=True)
+    layout = windows.plan((16, 16), (8, 8), (4, 4), x)
+    found = {}
+    for name, path in (('parts', contextlib.nullcontext), ('plain', sequential.plain_path)):
+        with path():
+            loss = block(x, layout).sum()
+        with Factors() as factors:
+            loss.backward()
+        found[name] = factors.below
+    assert found['parts'] == 0 < found['plain']
 
 
 @pytest.mark.parametrize('tiles', [False, True])

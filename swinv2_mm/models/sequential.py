@@ -24,6 +24,9 @@ from .windows import Layout, Part, cut
 # Vectors shorter than this are not normalised further. The official 1e-12 lets the gradient at a
 # zero key grow 1e12 times; no vector of a trained model is this short.
 COSINE_EPS = 1e-6
+# Weights below this are far under the rounding of those beside them, and their products may leave
+# the normal numbers of float32, which a CPU multiplies many times slower than others.
+DENORMAL = 1e-30
 # Bytes that the widest tensor of a part may take. On a CPU whatever is over 32 MB goes back to the
 # system when it is freed, and costs a page fault for every 4 KB when it is asked for again.
 PART_BYTES = {'cpu': 8 << 20, 'cuda': 256 << 20}
@@ -128,7 +131,8 @@ class _Attend(torch.autograd.Function):
         out = qkv.new_empty(len(qkv), qkv.shape[1] // 3)
         # detached: torch gives up its fused attention where a mask wants gradients
         for part, logits in with_logits(parts, bias.detach().to(core_dtype(qkv))):
-            out.index_copy_(0, part.rows, attend_part(qkv[part.rows], part, scale, logits))
+            out.index_copy_(0, part.rows, attend_part(
+                qkv.index_select(0, part.rows), part, scale, logits))
         return out
 
     @staticmethod
@@ -139,8 +143,9 @@ class _Attend(torch.autograd.Function):
         grad_scale, grad_bias = torch.zeros_like(scale), torch.zeros_like(bias)
         with torch.autocast(qkv.device.type, enabled=False):
             for part, logits in with_logits(ctx.parts, bias.to(core_dtype(qkv))):
-                rows = _backward_part(qkv[part.rows], grad[part.rows], part, scale, logits,
-                                      grad_scale, grad_bias)
+                rows = _backward_part(
+                    qkv.index_select(0, part.rows), grad.index_select(0, part.rows), part, scale,
+                    logits, grad_scale, grad_bias)
                 grad_qkv.index_copy_(0, part.rows, rows)
         return grad_qkv, grad_scale, grad_bias, None
 
@@ -152,30 +157,33 @@ def _backward_part(qkv: Tensor, grad: Tensor, part: Part, scale: Tensor, logits:
     A large window goes through some of its heads at a time.
     """
     heads, dtype = len(scale), logits.dtype
-    grad = _to_heads(grad, part, heads).to(dtype)
-    qkv = _to_heads(qkv, part, 3 * heads)
-    out = torch.empty_like(qkv)
+    # contiguous, or each product makes a copy of its own
+    grad = _to_heads(grad, part, heads).contiguous().to(dtype)
+    qkv = _to_heads(qkv, part, 3 * heads).contiguous()
+    out = []
     step = max(1, part_bytes(qkv) // (part.count * logits[0].nbytes))
     for first in range(0, heads, step):
         some = slice(first, first + step)
         q, k, v = (x[:, some] for x in qkv.chunk(3, dim=1))
-        grads = [x[:, some] for x in out.chunk(3, dim=1)]
         q_norm, k_norm = _norm(q), _norm(k)
         q_unit, k_unit = q / q_norm, k / k_norm  # float32 at least
         q, k, v = (q_unit * scale[some]).to(dtype), k_unit.to(dtype), v.to(dtype)
         p = torch.matmul(q, k.transpose(2, 3)).add_(logits[some])
         p = torch.softmax(p, dim=-1, out=p)
-        grads[2].copy_(torch.matmul(p.transpose(2, 3), grad[:, some]))
+        if part.mask is not None:  # beyond a seam are numbers that a processor is slow with
+            F.threshold_(p, DENORMAL, 0)
+        grad_v = torch.matmul(p.transpose(2, 3), grad[:, some])
         grad_p = torch.matmul(grad[:, some], v.transpose(2, 3))
         grad_p = torch._softmax_backward_data(grad_p, p, -1, dtype)  # now of the logits
         grad_bias[some].add_(grad_p.sum(0, dtype=grad_bias.dtype))
         grad_q, grad_k = torch.matmul(grad_p, k), torch.matmul(grad_p.transpose(2, 3), q)
         along = (grad_q * q_unit).sum(-1, keepdim=True)  # what the length of a vector undoes
         grad_scale[some].add_(along.sum((0, 2))[:, None])
-        grads[0].copy_(torch.addcmul(grad_q, q_unit, along, value=-1).mul_(scale[some] / q_norm))
+        grad_q = torch.addcmul(grad_q, q_unit, along, value=-1).mul_(scale[some] / q_norm)
         along = (grad_k * k_unit).sum(-1, keepdim=True)
-        grads[1].copy_(torch.addcmul(grad_k, k_unit, along, value=-1).div_(k_norm))
-    return _to_rows(out, part)
+        grad_k = torch.addcmul(grad_k, k_unit, along, value=-1).div_(k_norm)
+        out.append((grad_q, grad_k, grad_v))
+    return _to_rows(torch.cat([x for xs in zip(*out) for x in xs], dim=1).to(qkv.dtype), part)
 
 
 def _to_heads(x: Tensor, part: Part, heads: int) -> Tensor:
@@ -188,7 +196,7 @@ def _to_heads(x: Tensor, part: Part, heads: int) -> Tensor:
 def _to_rows(x: Tensor, part: Part) -> Tensor:
     """(n, h, N, d) -> (R, C), the inverse of `_to_heads`."""
     x = x.transpose(1, 2).reshape(part.count * part.area, -1)
-    return x if part.places is None else x[part.places]
+    return x if part.places is None else x.index_select(0, part.places)
 
 
 def _norm(x: Tensor) -> Tensor:
@@ -215,9 +223,8 @@ class _FeedForward(torch.autograd.Function):
         weight1, bias1, weight2, bias2 = (p.to(core_dtype(x)) for p in parameters)
         hidden, out = x.new_empty(len(x), len(weight1)), x.new_empty(len(x), len(weight2))
         for some in _slices(hidden):
-            inner = torch.addmm(bias1, x[some].to(bias1.dtype), weight1.t())
-            hidden[some] = inner
-            out[some] = torch.addmm(bias2, F.gelu(inner), weight2.t())
+            inner = _addmm(bias1, x[some].to(bias1.dtype), weight1.t(), hidden[some])
+            _addmm(bias2, F.gelu(inner), weight2.t(), out[some])
         # the parameters as they are: casts of them would be kept besides
         ctx.save_for_backward(x, hidden, *parameters)
         return out
@@ -244,3 +251,12 @@ class _FeedForward(torch.autograd.Function):
 def _slices(hidden: Tensor) -> Iterator[slice]:
     step = max(1, part_bytes(hidden) // hidden[0].nbytes)
     return (slice(first, first + step) for first in range(0, len(hidden), step))
+
+
+def _addmm(bias: Tensor, x: Tensor, weight: Tensor, out: Tensor) -> Tensor:
+    """bias + x @ weight, written to `out` as well, which may be of another dtype."""
+    if out.dtype == x.dtype:
+        return torch.addmm(bias, x, weight, out=out)
+    found = torch.addmm(bias, x, weight)
+    out.copy_(found)
+    return found

@@ -121,7 +121,7 @@ class Block(nn.Module):
         rows = x.flatten(0, -2)  # (B * prod(S), C)
         out = None
         for part, logits in sequential.with_logits(sequential.cut_for(x, layout, widest), bias):
-            tokens = rows[part.rows]
+            tokens = rows.index_select(0, part.rows)
             tokens = tokens + self.norm1(self.attn.forward_part(tokens, part, scale, logits))
             tokens = self.norm3(tokens + self.norm2(self.mlp(tokens)))
             if out is None:
