@@ -49,3 +49,10 @@ def own_log():
     """No test finds the logs quietened, as some tools do for their own process."""
     for logger in MMLogger._instance_dict.values():
         logger.setLevel('NOTSET')
+
+
+@pytest.fixture(autouse=True)
+def own_numbers():
+    """No test leaves denormal numbers at zero, as onnxruntime does where it is asked to."""
+    yield
+    torch.set_flush_denormal(False)

@@ -172,6 +172,17 @@ def test_what_autograd_keeps_counts_each_storage_once_and_no_weight():
     assert sum(saved.values()) == 2 * 32 * 64 * 4
 
 
+def test_an_exported_backbone_is_timed_alone_in_four_ways():
+    for module in ('onnx', 'onnxscript', 'onnxruntime'):
+        pytest.importorskip(module)
+    done = checked(run_tool('benchmarks/exported.py', '--quick', '--threads', '1'))
+    head, _, row, *_, machine = done.stdout.strip().splitlines()
+    assert [cell.strip() for cell in head.split('|')[2:-1]] == [
+        'plain', 'parts', 'file', 'file without']
+    assert re.fullmatch(r'\| 4, 64 x 64( \| [\d.]+ \([\d.]+-[\d.]+\)){4} \|', row)
+    assert '1 threads; torch' in machine and 'onnxruntime' in machine
+
+
 PEAK = """
 import sys
 sys.path.append('benchmarks')

@@ -29,6 +29,8 @@ def runner(path: Path, kind: str, threads: int) -> Run:
                         f'{PIP}, or add --no-check.') from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = threads, 3
+    # Behind a seam attention has weights that are slow to multiply; see docs/export.md.
+    options.add_session_config_entry('session.set_denormal_as_zero', '1')
     session = onnxruntime.InferenceSession(path.read_bytes(), options,
                                            providers=['CPUExecutionProvider'])
     return lambda images: session.run(None, {'image': images})
