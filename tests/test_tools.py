@@ -188,6 +188,33 @@ def test_two_processes_train_and_scale_the_learning_rate_to_their_batch(
     assert scaled == {step: pytest.approx(lr / 2) for step, lr in alone.items()}
 
 
+LEAVE = """
+import sys, weakref
+sys.path.append('tools')
+import launch
+import torch
+torch.distributed.init_process_group('gloo', init_method=f'file://{sys.argv[1]}', rank=0,
+                                     world_size=1)
+groups = []
+def main():
+    model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 2))
+    model.itself = model  # as a runner and its hooks hold each other
+    groups.append(weakref.ref(model))
+    END
+try:
+    launch.run(main)
+finally:
+    assert not torch.distributed.is_initialized() and groups[0]() is None
+"""
+
+
+@pytest.mark.parametrize('end, status', [('pass', 0), ('sys.exit(75)', 75)])
+def test_a_process_leaves_its_group_and_models_before_python_ends(tmp_path, end, status):
+    """Else a thread of gloo may abort it, and a good run ends with the status of a crash."""
+    done = run_tool('-c', LEAVE.replace('END', end), tmp_path / 'store')
+    assert done.returncode == status, done.stderr
+
+
 def test_two_processes_test_to_the_same_result_as_one(
         tested, trained, folder, options, monkeypatch):
     monkeypatch.setenv('PORT', free_port())

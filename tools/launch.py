@@ -3,6 +3,7 @@
 Import it before torch: it sets an environment default that is read when torch starts.
 """
 import argparse
+import gc
 import os
 import re
 import sys
@@ -76,14 +77,31 @@ def _distribute_on_cpu(cfg: Config) -> None:
 
 def run(main: Callable[[], None]) -> None:
     """Call main(); on an error end with a non-zero status and one sentence as the last line."""
+    status = None
     try:
         main()
+    except SystemExit as end:  # stopped as asked
+        status = end.code
     except KeyboardInterrupt:
         sys.exit('Interrupted.')
     except Exception as error:  # noqa: BLE001 - whatever it is, it must end in a sentence
         if not isinstance(error, UserError):
             traceback.print_exc()
         sys.exit(f'Error: {_sentence(error)}')
+    _leave_group()
+    if status is not None:
+        sys.exit(status)
+
+
+def _leave_group() -> None:
+    """End the threads of the process group while Python still runs.
+
+    One of gloo's that lets go of a tensor while Python ends aborts the process: its exit status is
+    then that of a crash, after all has gone well.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        gc.collect()  # the wrapper of the model holds the group as well
+        torch.distributed.destroy_process_group()
 
 
 def _sentence(error: Exception) -> str:
