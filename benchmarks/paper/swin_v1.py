@@ -60,7 +60,7 @@ class Task(NamedTuple):
 
 TASKS = {
     'det': Task('detection', 'shapes', 'make_shapes', ('--train', 8, '--val', 4, '--size', 64, 96),
-                60, 'coco/bbox_mAP_50', 'box AP50', 1, 0.0, IMAGE,
+                300, 'coco/bbox_mAP_50', 'box AP50', 1, 0.0, IMAGE,
                 {'train_dataloader.batch_size': 2}),
     'seg': Task('segmentation', 'shapes_crops', 'make_crops', ('--train', 12, '--val', 6),
                 300, 'mIoU', 'mIoU', 0.01, 0.107, IMAGE,  # all background
