@@ -178,6 +178,30 @@ def test_an_option_without_a_value_is_named(capsys):
         'setting and its value, without spaces.')
 
 
+def test_a_slip_in_the_name_of_a_setting_is_named(sentence):
+    assert sentence('train', DEMO, 'train_dataloder.batch_size=4') == (
+        "Error: --cfg-options train_dataloder.batch_size: the config has 'train_dataloader' and "
+        "nothing of the name 'train_dataloder': mend it, or put a new setting so named into a "
+        'config file.')
+    assert "has 'model.test_cfg.rcnn.score_thr' and" in sentence(
+        'test', DEMO, 'model.pth', 'model.test_cfg.rcnn.score_tr=0.1')
+
+
+def test_new_settings_are_no_slips():
+    import launch
+    cfg = Config(dict(stage_norm1=dict(lr=1), head=dict(type='Head', in_channels=3), seed=1,
+                      pipeline=[dict(type='Load', to_float32=True)]))
+    launch.override(cfg, {
+        'stage_norm2.lr': 2, 'head.c1_in_channels': 4, 'val_dataloader.batch_size': 1,
+        'pipeline.0.to_float': 6, 'new.one': 7})
+    assert (cfg.stage_norm2.lr, cfg.head.c1_in_channels, cfg.val_dataloader.batch_size) == (2, 4, 1)
+    assert (cfg.pipeline[0].to_float, cfg.new.one) == (6, 7)
+    with pytest.raises(KeyError, match='Index 1 exceeds the length of list'):
+        launch.override(cfg, {'pipeline.1.type': 'Other'})
+    with pytest.raises(TypeError, match="seed={'a': 1} in child config cannot inherit"):
+        launch.override(cfg, {'seed.a': 1})
+
+
 # The rest goes through whole processes: the error comes from deep inside, and its sentence must
 # still be the last line.
 

@@ -3,6 +3,7 @@
 Import it before torch: it sets an environment default that is read when torch starts.
 """
 import argparse
+import difflib
 import gc
 import os
 import re
@@ -34,6 +35,40 @@ class Options(DictAction):
         super().__call__(parser, namespace, values, option_string)
 
 
+def override(cfg: Config, options: dict) -> None:
+    """Merge settings KEY: VALUE into a config, in place.
+
+    A name that is not there is a new setting, but one that a name beside it resembles closely is
+    taken for a slip, which mmengine would add without a word and nothing would ever read. Where
+    there is a `type`, its constructor knows better, and says so itself.
+    """
+    for key in options:
+        beside, names = cfg._cfg_dict, key.split('.')
+        for depth, name in enumerate(names):
+            if isinstance(beside, list | tuple):
+                if not name.isdigit() or int(name) >= len(beside):
+                    break  # mmengine has a sentence for it
+                beside = beside[int(name)]
+            elif not isinstance(beside, dict):
+                break  # so it has for a setting below a number or None
+            elif name in beside:
+                beside = beside[name]
+            elif 'type' not in beside and (meant := _slip_of(name, beside)):
+                there = '.'.join([*names[:depth], meant])
+                raise UserError(
+                    f'--cfg-options {key}: the config has {there!r} and nothing of the name '
+                    f'{name!r}: mend it, or put a new setting so named into a config file.')
+            else:
+                break
+    cfg.merge_from_dict(options)
+
+
+def _slip_of(name: str, names) -> str | None:
+    """The one of `names` that `name` seems to be a slip of; layer1 is none of layer2."""
+    near = difflib.get_close_matches(name, map(str, names), n=1, cutoff=0.88)
+    return near[0] if near and re.sub(r'\d', '', near[0]) != re.sub(r'\d', '', name) else None
+
+
 def parser(description: str) -> argparse.ArgumentParser:
     """The arguments that training and testing share."""
     parser = argparse.ArgumentParser(description=description)
@@ -57,7 +92,7 @@ def load_config(args: argparse.Namespace) -> Config:
                         'such as configs/det/swinv2_t_cascade.py.')
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
-    cfg.merge_from_dict(args.cfg_options)
+    override(cfg, args.cfg_options)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(
         Path('work_dirs') / Path(args.config).stem)
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':

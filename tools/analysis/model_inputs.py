@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # tools: not first, it has a test.py
+import launch
 from errors import UserError, check_file
 from mmengine.config import Config
 from mmengine.logging import MMLogger
@@ -31,7 +32,7 @@ def read(path: str, options: dict | None = None) -> Config:
     check_file(path, 'config', 'give the path of a config file, such as '
                'configs/cls/swinv2_t_w8_256.py')
     cfg = Config.fromfile(path)
-    cfg.merge_from_dict(options or {})
+    launch.override(cfg, options or {})
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     return cfg
 

@@ -4,6 +4,7 @@ import logging
 import warnings
 from pathlib import Path
 
+import launch
 import torch
 from data_checks import class_counts
 from errors import UserError, check_file
@@ -77,7 +78,7 @@ def load(config: str, checkpoint: str, device: str | None = None,
                         'such as configs/det/swinv2_t_cascade.py.')
     check_file(checkpoint, 'checkpoint', 'give the path of a .pth file')
     cfg = Config.fromfile(config)
-    cfg.merge_from_dict(options or {})
+    launch.override(cfg, options or {})
     scope = cfg.get('default_scope')
     if scope not in TASKS or 'test_dataloader' not in cfg:
         raise UserError('A config must have a test_dataloader and a default_scope among '

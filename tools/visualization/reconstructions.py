@@ -46,7 +46,7 @@ def load(config: str, checkpoint: str, options: dict):
     check_file(config, 'config', 'give the path of a config file, such as configs/demo/mim_nano.py')
     check_file(checkpoint, 'checkpoint', 'give the path of a .pth file')
     cfg = Config.fromfile(config)
-    cfg.merge_from_dict(options)
+    launch.override(cfg, options)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     if str(cfg.model.get('type')).rpartition('.')[2] != 'SimMIM':
         raise UserError('The config must be of a SimMIM model, got one of '
