@@ -2,7 +2,7 @@
 from config_checks import ZOO
 
 SYSTEMS = {f'{head} {size}': f'configs/det/swinv2_{size[0]}_{file}.py' for head, file, sizes in (
-    ('mask2former', 'mask2former', ('tiny', 'large')), ('dino', 'dino', ('tiny', 'large')),
+    ('mask2former', 'mask2former_instance', ('tiny', 'large')), ('dino', 'dino', ('tiny', 'large')),
     ('htc++', 'htcpp', ('large', 'giant'))) for size in sizes}
 
 # Numbers in a path index lists. Sources:

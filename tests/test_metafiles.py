@@ -25,6 +25,11 @@ def test_every_config_has_one_row_in_the_metafile_of_its_folder():
     assert len(set(names)) == len(names)
 
 
+def test_every_config_has_a_file_name_of_its_own():  # of work_dirs/NAME, and what mim calls it by
+    stems = [config.rpartition('/')[2] for config in LEAVES]
+    assert sorted(set(stems)) == sorted(stems)
+
+
 def test_every_row_belongs_to_a_collection_and_names_a_page():
     collections = {entry['Name'] for content in FILES.values()
                    for entry in content.get('Collections', [])}

@@ -7,7 +7,7 @@ tenth of it in the backbone, weight decay 0.05, gradients clipped at 0.01, steps
 737,500 iterations, drop path 0.3. The window is that of the paper's Cascade Mask R-CNN (A1); no decay
 falls on the parameters that the official SwinV2 code leaves out.
 Reference: none published for V2 (Mask2Former's authors, Swin V1: mask 50.1). Not trained here.
-    NNODES=2 NODE_RANK=0 MASTER_ADDR=... tools/dist_train.sh configs/det/swinv2_l_mask2former.py 8
+    NNODES=2 NODE_RANK=0 MASTER_ADDR=... tools/dist_train.sh configs/det/swinv2_l_mask2former_instance.py 8
 """
 _base_ = [
     '../_base_/models/mask2former_instance.py', '../_base_/datasets/coco_instance_lsj.py',

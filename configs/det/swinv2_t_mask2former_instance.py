@@ -6,7 +6,7 @@ clipped at 0.01, steps at 8/9 and 26/27 of 368,750 iterations, drop path 0.3. Th
 paper's Cascade Mask R-CNN (A1); no decay falls on the parameters that the official SwinV2 code
 leaves out.
 Reference: none published for V2 (mmdet, Swin V1: box 47.7, mask 44.7). Not trained here.
-    tools/dist_train.sh configs/det/swinv2_t_mask2former.py 8
+    tools/dist_train.sh configs/det/swinv2_t_mask2former_instance.py 8
 """
 _base_ = [
     '../_base_/models/mask2former_instance.py', '../_base_/datasets/coco_instance_lsj.py',
