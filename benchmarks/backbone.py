@@ -20,6 +20,7 @@ import torch
 from floor import floor, flops, products
 from rivals import PEERS, VIDEO, Workload
 from torch import nn
+from torch._dynamo.exc import TorchDynamoException
 
 FIELDS = (*timing.CONDITIONS, 'workload', 'shape', 'mode', 'dtype', 'name', 'function',
           'difference', 'rounds', 'median_ms', 'min_ms', 'max_ms', 'speedup', 'peak_mib',
@@ -92,10 +93,16 @@ def measure(workload: Workload, models: dict, mode: str, rounds: int,
     calls = {name: step(model, x, training, dtype) for name, model in models.items()}
     # What libraries set up in their first call is nobody's memory.
     step(models[OURS], x[:1, ..., :64, :64], training, dtype)()
-    for name in calls:
-        if name.endswith(COMPILED):
+    failed = {}
+    for name in [name for name in calls if name.endswith(COMPILED)]:
+        try:
             calls[name]()  # the compiler's time and memory are not the model's
+        except TorchDynamoException as error:
+            failed[name] = dict(note=f'not compiled: {type(error).__name__}')
+            models[name].zero_grad(set_to_none=True)
+            del calls[name]
     found, first = timing.warm_all(calls, models, device)
+    found |= failed
     calls = {name: call for name, call in calls.items() if name in first}
     work = products(workload.arch, workload.patch, workload.window, workload.shape)
     calls[FLOOR] = floor(work, training, dtype, device)

@@ -219,6 +219,18 @@ def test_too_much_memory_is_an_error_that_is_known_and_the_limit_is_lifted_after
     assert found['a'] == {'note': 'memory ran out'} and list(first) == ['b']
 
 
+def test_a_model_that_does_not_compile_is_named_and_the_others_are_timed():
+    def gives_up(graph, inputs):
+        raise NotImplementedError('no kernel')
+
+    workload = backbone.QUICK['nano-w8-128']
+    models, _ = backbone.prepare(workload, [], CPU, False)
+    models['swinv2_mm compiled'] = torch.compile(models['swinv2_mm'], backend=gives_up)
+    found = backbone.measure(workload, models, 'infer-fp32', 1, CPU)
+    assert found['swinv2_mm compiled'] == {'note': 'not compiled: BackendCompilerFailed'}
+    assert found['swinv2_mm']['median_ms'] > 0
+
+
 def test_rows_are_added_and_the_last_run_of_a_workload_is_read(tmp_path):
     file, fields = tmp_path / 'new/out.csv', ('run', 'workload', 'name')
     for run in '123':
