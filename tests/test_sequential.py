@@ -2,6 +2,7 @@
 import contextlib
 import copy
 import math
+import warnings
 
 import pytest
 import torch
@@ -269,7 +270,9 @@ def test_it_compiles_to_one_graph_that_gives_the_same(awake, dynamic):
     model = awake(SwinTransformerV2(arch, window_size=4, out_indices=(0,))).double().eval()
     compiled = torch.compile(copy.deepcopy(model), fullgraph=True, dynamic=dynamic,
                              backend='aot_eager')
-    with torch.no_grad():
+    torch._dynamo.utils.warn_once_cache.clear()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.filterwarnings('error', 'Dynamo detected')  # no user can do anything about it
         for size in ((28, 24), (32, 16)):
             x = torch.randn(2, 3, *size, dtype=torch.float64)
             for out, reference in zip(compiled(x), model(x)):

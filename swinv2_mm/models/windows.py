@@ -84,7 +84,9 @@ def plan(size: Size, window: Size, shift: Size, like: Tensor) -> Layout:
     """Work out the layout of a map of `size`, with masks in the dtype and device of `like`."""
     window, shift = fit_window(size, window, shift)
     padded = tuple(math.ceil(s / w) * w for s, w in zip(size, window))
-    regions, indices, order = _regions(size, window, shift, like.device)
+    # torch.compile goes through a cache, warning of it
+    find = _regions.__wrapped__ if torch.compiler.is_compiling() else _regions
+    regions, indices, order = find(size, window, shift, like.device)
     if len(indices) == 1:
         return Layout(size, padded, window, shift, (Group(None, _mask(regions[0], like)),), None)
     groups = tuple(Group(i, _mask(r, like)) for r, i in zip(regions, indices))
