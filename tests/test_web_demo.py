@@ -86,7 +86,8 @@ class Page:
         return self.get('/gradio_api/queue/data?session_hash=forged').decode()
 
     def stop(self):
-        self.process.send_signal(signal.SIGINT)
+        # Not SIGINT: what a shell starts in the background ignores it, and so do its children.
+        self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(timeout=60)
         finally:

@@ -6,6 +6,7 @@ alone unless --host says otherwise, and needs no network.
 import argparse
 import importlib.util
 import os
+import signal
 import tempfile
 
 import launch
@@ -118,7 +119,7 @@ def _window_label(model) -> str:
 
 
 def serve(gr, page, args) -> None:
-    """Show the page until Ctrl-C."""
+    """Show the page until Ctrl-C or SIGTERM."""
     page.queue(max_size=16).launch(
         server_name=args.host, server_port=args.port, share=False, show_error=True,
         max_file_size=args.max_mb << 20, allowed_paths=[], enable_monitoring=False,
@@ -128,6 +129,7 @@ def serve(gr, page, args) -> None:
 
 def main():
     args = parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # uploads are removed then, too
     with tempfile.TemporaryDirectory(prefix='swinv2_mm-') as folder:
         gr = import_gradio(folder)
         from inference.web import Shown
