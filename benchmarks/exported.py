@@ -30,8 +30,9 @@ def backbone(arch: str, window: int) -> torch.nn.Module:
 
 def write(path: Path, arch: str, window: int, size: tuple[int, int]) -> None:
     """Export the backbone, as tools/export_onnx.py --part backbone does."""
-    from export import graphs
     from mmengine.model import BaseDataPreprocessor
+
+    from swinv2_mm.export import graphs
     model = torch.nn.Module()
     model.backbone, model.data_preprocessor = backbone(arch, window), BaseDataPreprocessor()
     pixels = graphs.Pixels(model, 'backbone').eval()

@@ -158,9 +158,8 @@ class Farm:
 
 def serve() -> None:
     """Import everything once, then fork a child for each line of stdin and report how it ended."""
-    sys.path[:0] = [str(ROOT / 'tools')]
-    import launch  # noqa: F401, I001 - before torch
-    import swinv2_mm.compat  # noqa: F401 - mends mmaction2, before anything imports it
+    from swinv2_mm.apis import launch  # noqa: F401, I001 - before torch
+    import swinv2_mm.utils.compat  # noqa: F401 - mends mmaction2, before anything imports it
     import mmaction.models  # noqa: F401
     import mmdet.models  # noqa: F401
     import mmpretrain.models  # noqa: F401
@@ -230,9 +229,9 @@ def _work(command: dict, rank: int, port: int) -> None:
         if command['ranks'] > 1:
             os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), MASTER_ADDR='localhost',
                               MASTER_PORT=str(port), WORLD_SIZE=str(command['ranks']))
-        import launch
-        import train
         from trace_hook import inject
+
+        from swinv2_mm.apis import launch, train
         inject(command['fault'] if rank == command['ranks'] - 1 else {})
         random.seed(os.getpid())  # as fresh processes differ: what is not restored shall show
         launch.run(train.main)

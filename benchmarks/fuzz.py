@@ -12,13 +12,11 @@ import json
 import os
 import platform
 import random
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / 'tests'), str(ROOT / 'tools'), str(ROOT)]
 
 import bad_files  # noqa: E402
 import cv2  # noqa: E402
@@ -62,7 +60,7 @@ def main() -> None:
 
 def bad_files_in_training(folder: Path, count: int):
     """(name of a kind, how many of `count` were not told, or not skipped by training)."""
-    from data_checks import pool
+    from swinv2_mm.datasets.checks import pool
     for name, (check, kind, _, _) in bad_files.MAKERS.items():
         if not count:
             return
@@ -79,10 +77,10 @@ def bad_files_in_training(folder: Path, count: int):
 
 def _sound(path: Path, kind: str) -> bool:
     """Whether training skips an error, by its name, and loads what is only unusual."""
-    from data_checks.findings import WARNINGS
     from mmengine.registry import TRANSFORMS
 
-    import swinv2_mm.images  # noqa: F401
+    import swinv2_mm.datasets.images  # noqa: F401
+    from swinv2_mm.datasets.checks.findings import WARNINGS
     load = TRANSFORMS.build(dict(type='swinv2_mm.LoadImage', bad='skip'))
     random.seed(0)
     found = load(dict(img_path=str(path)))

@@ -79,7 +79,7 @@ def ours(workload: Workload) -> nn.Module:
 def mend() -> None:
     """Make mmpretrain and mmaction2 importable beside transformers."""
     try:
-        importlib.import_module('swinv2_mm.compat')
+        importlib.import_module('swinv2_mm.utils.compat')
     except RuntimeError as error:  # its answer where mmaction2 cannot be had
         raise ImportError(str(error)) from error
     MMLogger.get_current_instance().setLevel('WARNING')

@@ -36,7 +36,7 @@ def segmentation():
 def video():
     from test_configs_video import sample
 
-    import swinv2_mm.compat  # noqa: F401, makes mmaction2 importable
+    import swinv2_mm.utils.compat  # noqa: F401, makes mmaction2 importable
     return sample(1, frames=8, side=112)
 
 

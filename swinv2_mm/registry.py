@@ -21,7 +21,7 @@ VISBACKENDS = Registry(
     'vis_backend', parent=mmengine.VISBACKENDS, scope='swinv2_mm', locations=['swinv2_mm.engine'])
 TRANSFORMS = Registry(
     'transform', parent=mmengine.TRANSFORMS, scope='swinv2_mm',
-    locations=['swinv2_mm.videos', 'swinv2_mm.images'])
+    locations=['swinv2_mm.datasets.videos', 'swinv2_mm.datasets.images'])
 STRATEGIES = Registry(
     'strategy', parent=mmengine.STRATEGIES, scope='swinv2_mm',
     locations=['swinv2_mm.engine.strategies'])

@@ -97,7 +97,7 @@ def told(error: Exception, start: str = '') -> str | None:
 def loaders():
     from mmengine.registry import TRANSFORMS
 
-    import swinv2_mm.images  # noqa: F401
+    import swinv2_mm.datasets.images  # noqa: F401
     return TRANSFORMS.build(dict(type='swinv2_mm.LoadImage', max_pixels=10 ** 7))
 
 
@@ -116,7 +116,7 @@ def load_image(folder: Path, number: int) -> str | None:
 def check_file(check: str, ending: str, wholes, **settings):
     """What tools/dataset/check.py reads: findings, each one short line."""
     def target(folder: Path, number: int) -> str | None:
-        from data_checks import pool
+        from swinv2_mm.datasets.checks import pool
         rng = random.Random(number)
         path = folder / f'file{ending}'
         path.write_bytes(damaged(rng.choice(wholes(folder)), rng))
@@ -135,8 +135,8 @@ def check_map(folder: Path, number: int) -> str | None:
 
 def annotations(folder: Path, number: int) -> str | None:
     """What the start of a run accepts is loaded by mmdet, with finite boxes and names inside."""
-    from data_checks import coco
-    from errors import UserError
+    from swinv2_mm.datasets.checks import coco
+    from swinv2_mm.utils.errors import UserError
 
     rng = random.Random(number)
     path = folder / 'train.json'
@@ -206,9 +206,9 @@ def _change(node, rng: random.Random) -> None:
 
 def lists(folder: Path, number: int) -> str | None:
     """Lists of images and of videos: accepted names stay inside the data."""
-    from data_checks import classification, video
-    from data_checks.paths import check_names
-    from errors import UserError
+    from swinv2_mm.datasets.checks import classification, video
+    from swinv2_mm.datasets.checks.paths import check_names
+    from swinv2_mm.utils.errors import UserError
 
     rng = random.Random(number)
     for name in ('a.jpg', 'a.mp4'):
@@ -268,7 +268,7 @@ TARGETS = {
 
 def lost(name: str, numbers: range, folder: Path, batch: int = 50) -> list[tuple[int, str]]:
     """The cases of a target that went wrong, and how; in processes that may crash, hang or grow."""
-    from data_checks import pool
+    from swinv2_mm.datasets.checks import pool
 
     pool.CHECKS['fuzz'] = _batch
     numbers, found = list(numbers), []
@@ -288,7 +288,7 @@ def lost(name: str, numbers: range, folder: Path, batch: int = 50) -> list[tuple
 
 
 def _batch(path: str, name: str, folder: Path, numbers: list[int]) -> list:
-    from data_checks.findings import Finding
+    from swinv2_mm.datasets.checks.findings import Finding
 
     folder = folder / str(os.getpid())
     folder.mkdir(exist_ok=True)

@@ -13,7 +13,6 @@ ROOT = Path(__file__).resolve().parents[1]
 DEMO = 'configs/demo/det_nano.py'
 
 # At the end of the path: tools/test.py must not hide a library.
-sys.path.append(str(ROOT / 'tools'))
 
 
 def load_tool(name):

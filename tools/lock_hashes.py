@@ -16,9 +16,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from errors import UserError
 from packaging.requirements import Requirement
 from setup_needs import VERSIONS
+
+from swinv2_mm.utils.errors import UserError
 
 LOCK = Path(__file__).resolve().parents[1] / 'requirements.lock'
 HASH = re.compile(r'--hash=sha256:([0-9a-f]{64})')

@@ -91,7 +91,7 @@ def streets(part: str, size: int, folder: Path = STREETS) -> Pictures:
 @functools.cache
 def _render(split: str, count: int, size: int) -> tuple[list, list]:
     sys.path.append(str(ROOT / 'tools/dataset'))
-    from make_crops import KINDS, crop, random_stream, sample_crop
+    from swinv2_mm.datasets.synthetic.make_crops import KINDS, crop, random_stream, sample_crop
 
     images = [crop(sample_crop(random_stream(0, split, i), KINDS[i % len(KINDS)], size))[0]
               for i in range(count)]

@@ -1,5 +1,5 @@
 """What every video run needs: mmaction2 made importable, scope, hooks, logging."""
-custom_imports = dict(imports=['swinv2_mm.compat'], allow_failed_imports=False)
+custom_imports = dict(imports=['swinv2_mm.utils.compat'], allow_failed_imports=False)
 default_scope = 'mmaction'
 
 default_hooks = dict(

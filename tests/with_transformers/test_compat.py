@@ -32,8 +32,8 @@ print(tuple(MODELS.build(cfg.model)(torch.zeros(2, 1, 3, 4, 32, 32), stage='head
 '''
 
 
-@pytest.mark.parametrize('first', ['import swinv2_mm.compat',
-                                   'import transformers.modeling_utils, swinv2_mm.compat'])
+@pytest.mark.parametrize('first', ['import swinv2_mm.utils.compat',
+                                   'import transformers.modeling_utils, swinv2_mm.utils.compat'])
 def test_mmaction2_imports_beside_transformers_in_either_order_and_all_is_put_back(first):
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', CODE.format(first=first)],
                           cwd=ROOT, env=os.environ | dict(OMP_NUM_THREADS='1'), text=True,

@@ -1,0 +1,57 @@
+"""Image classification, by mmpretrain's ImageClassificationInferencer."""
+import cv2
+import numpy as np
+from mmpretrain import ImageClassificationInferencer
+
+from swinv2_mm.utils.errors import UserError
+
+from .models import Predictor
+
+TOP = 5
+LINE = 22  # height of a line of text, in pixels
+WIDTH = 224  # of a picture at least, for the text under it
+
+
+class Task(Predictor):
+    """The likeliest classes; samples are mmpretrain's DataSample."""
+
+    task = 'cls'
+
+    @staticmethod
+    def inferencer(cfg, device: str) -> ImageClassificationInferencer:
+        if cfg.model.type.rpartition('.')[2] != 'ImageClassifier':
+            raise UserError(f'The model must be an ImageClassifier, got {cfg.model.type}: what '
+                            'SimMIM fills in is drawn by tools/visualization/reconstructions.py.')
+        return ImageClassificationInferencer(cfg, pretrained=False, device=device)
+
+    def record(self, sample) -> dict:
+        return dict(top=top(sample.pred_score, self.classes))
+
+    def draw(self, picture: np.ndarray, sample) -> np.ndarray:
+        """The picture over its likeliest classes."""
+        return caption(picture, top(sample.pred_score, self.classes))
+
+
+def top(scores, classes: list[str]) -> list[dict]:
+    """The classes of the highest scores, the first one first."""
+    values, labels = scores.cpu().topk(min(TOP, len(scores)))
+    return [dict(label=label, name=classes[label], score=score)
+            for label, score in zip(labels.tolist(), values.tolist())]
+
+
+def caption(picture: np.ndarray, rows: list[dict]) -> np.ndarray:
+    """A picture with a bar and a line of text for each class under it."""
+    height, width = picture.shape[:2]
+    if width < WIDTH:
+        size = WIDTH, max(round(height * WIDTH / width), 1)
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC)
+        height, width = picture.shape[:2]
+    text = np.full((LINE * len(rows) + 6, width, 3), 255, np.uint8)
+    for i, row in enumerate(rows):
+        end = (round(width * row['score']), i * LINE + LINE)
+        cv2.rectangle(text, (0, i * LINE + 4), end, (225, 215, 190), -1)
+        # OpenCV's letters are ASCII; others would be drawn as question marks, several for one.
+        said = f'{row["score"]:.2f}  {row["name"]}'.encode('ascii', 'replace').decode()
+        cv2.putText(text, said, (4, (i + 1) * LINE - 4), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0),
+                    1, cv2.LINE_AA)
+    return np.vstack([picture, text])

@@ -1,0 +1,166 @@
+"""What tools/web_demo.py shows, without the page: an uploaded file and settings -> what was seen.
+
+Nothing here trusts its input: a file is opened only after its size is known, and an error is a
+sentence for whoever uploaded it.
+"""
+import tempfile
+import threading
+import traceback
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from swinv2_mm.datasets.images import LoadImage
+from swinv2_mm.utils.faults import open_image
+
+from . import models, sources
+from .windows import set_window
+
+PIXELS = 40_000_000  # of a picture at most; a small file can hold very many
+SIDE = 1920  # of a frame of a video at most, in pixels
+LOAD = LoadImage(max_pixels=PIXELS)  # OpenCV by itself would crash on some damaged files
+
+
+class Refusal(ValueError):
+    """An upload that cannot be shown; its message is one sentence for the page."""
+
+
+class Seen(NamedTuple):
+    """What the page shows."""
+
+    picture: np.ndarray | None = None  # (H, W, 3) uint8 RGB
+    video: str | None = None  # path
+    top: dict[str, float] | None = None  # likeliest classes
+    record: dict | None = None
+
+
+class Shown:
+    """One model of the page.
+
+    Attributes:
+        name: what the page calls it.
+        predictor: the model.
+        window: the side of its window, in its first stage.
+    """
+
+    def __init__(self, config: str, checkpoint: str, device: str | None = None):
+        self.predictor = models.load(config, checkpoint, device)
+        self.name = f'{self.predictor.task}: {Path(config).stem}, {Path(checkpoint).name}'
+        self.built = list(self.predictor.model.backbone.window_sizes)
+        self.window = self.built[0][-1]
+        self.lock = threading.Lock()  # a window belongs to one question at a time
+
+    def look(self, path: str, score_thr: float, window: int, max_frames: int) -> Seen:
+        """What the model sees in a file. Refusal where that is nothing that can be shown.
+
+        Args:
+            path: of the uploaded file.
+            score_thr: what scores less is left out; detection only.
+            window: side of the window; that of `self.window` stands for the windows of the config.
+            max_frames: of a video that are looked at, by models of pictures.
+        """
+        kind = sources.kind_of(Path(path))
+        if kind not in self.predictor.kinds:
+            raise Refusal(f'{self.predictor.task} takes a {" or a ".join(self.predictor.kinds)}, '
+                          f'got {Path(path).name!r}: upload another file.')
+        with self.lock:
+            self._set_window(window)
+            try:
+                if self.predictor.task == 'video':
+                    return self._actions(path)
+                return self._video(path, score_thr, max_frames) if kind == 'video' else \
+                    self._picture(path, score_thr)
+            except Refusal:
+                raise
+            except Exception as error:
+                traceback.print_exc()
+                raise Refusal('The model cannot look at this file: it is damaged, or of a kind '
+                              'that it does not take; upload another one.') from error
+
+    def _set_window(self, window: int) -> None:
+        """The same side in space in all stages; windows over time stay."""
+        sizes = self.built if window == self.window else [
+            (*sides[:-2], window, window) for sides in self.built]
+        set_window(self.predictor.model.backbone, sizes)
+
+    def _see(self, frame: np.ndarray, score_thr: float) -> tuple[np.ndarray, dict]:
+        """A drawn frame, BGR, and its record."""
+        (sample,) = self.predictor.predict([frame])
+        sample = self.predictor.keep(sample, score_thr)
+        return self.predictor.draw(frame, sample), self.predictor.record(sample)
+
+    def _picture(self, path: str, score_thr: float) -> Seen:
+        drawn, record = self._see(read_picture(path), score_thr)
+        return Seen(drawn[..., ::-1], None, _shares(record), _short(record))
+
+    def _actions(self, path: str) -> Seen:
+        check_video(path)
+        (sample,) = self.predictor.predict([path])
+        drawn, record = self.predictor.draw(path, sample), self.predictor.record(sample)
+        return Seen(drawn[..., ::-1], None, _shares(record), record)
+
+    def _video(self, path: str, score_thr: float, max_frames: int) -> Seen:
+        """A drawn video that browsers play, of the first frames."""
+        fps = check_video(path)
+        reader = sources.open_video(path)
+        with tempfile.NamedTemporaryFile(suffix='.webm', delete=False) as file:
+            drawn_path = file.name
+        writer, records = None, []
+        for frame in sources.frames(reader, max_frames):
+            drawn, record = self._see(frame, score_thr)
+            if writer is None:
+                code = cv2.VideoWriter_fourcc(*'VP80')
+                writer = cv2.VideoWriter(drawn_path, code, fps, drawn.shape[1::-1])
+            writer.write(drawn)
+            records.append(_short(record))
+        reader.release()
+        writer.release()
+        return Seen(None, drawn_path, None, dict(fps=fps, frames=records))
+
+
+def read_picture(path: str) -> np.ndarray:
+    """(H, W, 3) uint8 BGR. Refusal where it is too large, damaged, or cannot be read."""
+    head = open_image(Path(path).read_bytes())
+    width, height = getattr(head, 'size', (0, 0))  # a fault has none
+    if width * height > PIXELS:
+        raise Refusal(f'A picture must have {PIXELS:,} pixels at most, this one is {width} x '
+                      f'{height}: upload a smaller one.')
+    try:
+        return LOAD(dict(img_path=path))['img']
+    except ValueError as error:  # it names the file by its place on this machine
+        raise Refusal('This file is damaged or cannot be read as a picture: upload another one.'
+                      ) from error
+
+
+def check_video(path: str) -> float:
+    """Frames a second of a video that can be read. Refusal where it cannot, or is too large."""
+    try:
+        reader = sources.open_video(path)
+    except ValueError as error:
+        raise Refusal('This file cannot be read as a video: upload another one.') from error
+    width, height, fps = (reader.get(key) for key in (
+        cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS))
+    if max(width, height) > SIDE:
+        reader.release()
+        raise Refusal(f'A video must be {SIDE} pixels wide and high at most, this one is '
+                      f'{width:.0f} x {height:.0f}: upload a smaller one.')
+    found = reader.grab()
+    reader.release()
+    if not found:
+        raise Refusal('This video has no frames that can be read: upload another one.')
+    return fps if 0 < fps <= 240 else 25.0
+
+
+def _shares(record: dict) -> dict[str, float] | None:
+    """The likeliest classes of a record by name, numbered where two have one name."""
+    rows = record.get('top')
+    return rows and {row['name'] if [other['name'] for other in rows].count(row['name']) == 1 else
+                     f'{row["name"]} ({row["label"]})': row['score'] for row in rows}
+
+
+def _short(record: dict) -> dict:
+    """A record without masks, which no one reads."""
+    return {key: [{name: value for name, value in row.items() if name != 'mask'} for row in rows]
+            for key, rows in record.items()}

@@ -1,0 +1,94 @@
+"""Whether an exported file answers as PyTorch does, and how fast it is beside it."""
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from swinv2_mm.apis.inference.sources import find, read_picture
+from swinv2_mm.utils.errors import UserError
+
+from .graphs import PIP
+
+TOLERANCE = 1e-4
+SHARE = 1e-3  # of labels: two classes may be equal but for rounding
+Run = Callable[[np.ndarray], list[np.ndarray]]
+
+
+def runner(path: Path, kind: str, threads: int) -> Run:
+    """Pictures (B, 3, H, W) float32 -> what the file at `path` answers; `kind` is its suffix."""
+    if kind == '.pt2':
+        module = torch.export.load(path).module()
+        return lambda images: [out.detach().numpy() for out in module(torch.from_numpy(images))]
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError('The check runs the file in onnxruntime, which is not installed: '
+                        f'{PIP}, or add --no-check.') from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    # Behind a seam attention has weights that are slow to multiply; see docs/export.md.
+    options.add_session_config_entry('session.set_denormal_as_zero', '1')
+    session = onnxruntime.InferenceSession(path.read_bytes(), options,
+                                           providers=['CPUExecutionProvider'])
+    return lambda images: session.run(None, {'image': images})
+
+
+@torch.no_grad()
+def answers(model: nn.Module, images: np.ndarray) -> list[np.ndarray]:
+    """What the model in PyTorch answers."""
+    return [out.numpy() for out in model(torch.from_numpy(images))]
+
+
+def pictures(words: list[str], size: tuple[int, int], channels: int) -> Iterator[np.ndarray]:
+    """Pictures (1, 3, h, w) float32, stretched to `size`; two of noise where no words are given."""
+    if not words:
+        noise = np.random.default_rng(0)
+        yield from noise.uniform(0, 255, (2, 1, channels, *size)).astype(np.float32)
+    found, refused = find(words, ('picture',))
+    if refused:
+        raise UserError(f'--images must be pictures, {refused[0].place} is not: '
+                        f'{refused[0].reason}.')
+    for source in found:
+        try:
+            picture = cv2.resize(read_picture(source.place), size[::-1])
+        except ValueError as error:
+            raise UserError(f'--images must be pictures, {source.place} cannot be read as one: '
+                            'take it out.') from error
+        yield picture.transpose(2, 0, 1)[None].astype(np.float32)
+
+
+def compare(run: Run, model: nn.Module, names: list[str], images) -> dict[str, float]:
+    """The largest difference of each output over pictures; of labels, the share that differs.
+
+    Raises UserError where it is above `TOLERANCE`, or `SHARE` of labels.
+    """
+    largest = dict.fromkeys(names, 0.0)
+    for image in images:
+        for name, ours, theirs in zip(names, answers(model, image), run(image), strict=True):
+            if ours.shape != theirs.shape:
+                raise UserError(f'The file must answer as PyTorch does, {name} has the shape '
+                                f'{theirs.shape} instead of {ours.shape}: this is a defect.')
+            whole = ours.dtype.kind == 'i'
+            distance = (ours != theirs).mean() if whole else np.abs(ours - theirs).max()
+            largest[name] = max(largest[name], float(distance))
+            if not distance <= (SHARE if whole else TOLERANCE):  # NaN is refused, too
+                raise UserError(f'The file must answer as PyTorch does within {TOLERANCE}, {name} '
+                                f'differs by {distance:.2g}: this is a defect.')
+    return largest
+
+
+def times(run: Run, model: nn.Module, image: np.ndarray, rounds: int) -> tuple[float, float, float]:
+    """Medians of seconds of PyTorch and of the file, turn by turn, and of their ratio."""
+    found = []
+    for _ in range(rounds + 1):
+        row = []
+        for call in (lambda: answers(model, image), lambda: run(image)):
+            start = time.perf_counter()
+            call()
+            row.append(time.perf_counter() - start)
+        found.append((*row, row[1] / row[0]))
+    return tuple(np.median(found[1:], axis=0))  # the first round warms up

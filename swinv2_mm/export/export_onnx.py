@@ -1,0 +1,97 @@
+"""Export a model: python tools/export_onnx.py CONFIG CHECKPOINT --size H W --out FILE.onnx.
+
+The file takes pictures of one size, any number at a time, as OpenCV reads them (blue first, 0 to
+255, float32, (B, 3, H, W)); the normalisation of the config is in it. FILE.pt2 is written by
+torch.export instead. Before it gets its name, it must answer as PyTorch does.
+"""
+import argparse
+from pathlib import Path
+
+import torch
+
+from swinv2_mm.analysis import model_inputs
+from swinv2_mm.apis import launch
+from swinv2_mm.apis.inference.models import load_weights
+from swinv2_mm.export import checks, graphs
+from swinv2_mm.utils.errors import UserError, check_file
+
+
+def parse_args(argv: list | None = None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('config', help='path of the config')
+    parser.add_argument('checkpoint', help='path or URL of a checkpoint of it')
+    parser.add_argument('--size', nargs=2, type=int, required=True, metavar=('H', 'W'),
+                        help='height and width of the pictures, in pixels')
+    parser.add_argument('--out', type=Path, required=True, metavar='FILE',
+                        help='file to write: .onnx, or .pt2 for torch.export')
+    parser.add_argument('--part', choices=['whole', 'backbone'], default='whole',
+                        help='the whole model (default), or its backbone alone')
+    parser.add_argument('--opset', type=int, default=graphs.OPSET,
+                        help=f'version of the ONNX operations ({graphs.OPSET}; 18 at least)')
+    parser.add_argument('--images', nargs='+', default=[], metavar='PATH',
+                        help='pictures or folders to check it on (default: noise)')
+    parser.add_argument('--no-check', action='store_true', help='write it unchecked')
+    parser.add_argument('--time', type=int, default=0, metavar='ROUNDS',
+                        help='also time it beside PyTorch, turn by turn')
+    parser.add_argument('--cfg-options', nargs='+', action=launch.Options, default={},
+                        metavar='KEY=VALUE', help='override settings of the config')
+    return parser.parse_args(argv)
+
+
+def load(args) -> graphs.Pixels:
+    """The model of the arguments, with its weights."""
+    model_inputs.quiet()
+    cfg = model_inputs.read(args.config, args.cfg_options)
+    check_file(args.checkpoint, 'checkpoint', 'give the path of a .pth file')
+    if 'backbone' not in cfg.model or cfg.model.type.rpartition('.')[2] == 'SimMIM':
+        raise UserError('The config must be of classification, segmentation or detection, got one '
+                        f'of {cfg.model.type}: give another one.')
+    model = model_inputs.build(cfg, 'cpu')
+    graphs.check_part(model, args.part, args.size)
+    load_weights(model, args.checkpoint)
+    return graphs.Pixels(model.eval().requires_grad_(False), args.part).eval()
+
+
+def check(path: Path, model: graphs.Pixels, args) -> None:
+    """Compare a file with PyTorch, and print what comes out."""
+    run = checks.runner(path, args.out.suffix, torch.get_num_threads())
+    channels = model.model.backbone.in_channels
+    images = list(checks.pictures(args.images, args.size, channels))
+    found = checks.compare(run, model, model.outputs, images)
+    on = 'pictures' if args.images else 'pictures of noise'
+    print(f'on {len(images)} {on} it differs from PyTorch by at most '
+          + ', '.join(f'{value:.2g} ({name})' for name, value in found.items()))
+    if args.time:
+        torchs, files, ratio = checks.times(run, model, images[0], args.time)
+        print(f'one picture, {torch.get_num_threads()} threads, median of {args.time}: PyTorch '
+              f'{1e3 * torchs:.0f} ms, the file {1e3 * files:.0f} ms, ratio {ratio:.2f}')
+
+
+def main(argv: list | None = None) -> None:
+    args = parse_args(argv)
+    args.size = tuple(args.size)
+    if min(args.size) < 1 or args.opset < 18 or args.time < 0:
+        raise UserError('--size must be at least 1 1, --opset at least 18 and --time at least 0, '
+                        f'got {args.size[0]} {args.size[1]}, {args.opset} and {args.time}.')
+    if args.out.suffix not in ('.onnx', '.pt2') or not args.out.parent.is_dir():
+        raise UserError('--out must be a file that ends in .onnx or .pt2, in a folder that is '
+                        f'there, got {str(args.out)!r}.')
+    model = load(args)
+    part = args.out.with_name(f'{args.out.stem}.part{args.out.suffix}')
+    try:
+        graphs.write(graphs.trace(model, args.size), part, model.outputs, args.opset)
+        if not args.no_check:
+            check(part, model, args)
+        part.replace(args.out)
+    except OSError as error:
+        raise UserError(f'{args.out} cannot be written ({error.strerror}): make room, or give '
+                        'another place.') from error
+    finally:
+        part.unlink(missing_ok=True)
+    print(f'wrote {args.out}, {args.out.stat().st_size / 1e6:.0f} MB: image -> '
+          f'{", ".join(model.outputs)}')
+
+
+def cli() -> None:
+    """The command line of this tool."""
+    launch.run(main)

@@ -1,0 +1,114 @@
+"""All configs: two deep, described, and complete in themselves."""
+import ast
+import re
+
+import pytest
+from config_checks import BASES, FILES, LEAVES, build, docstring, load
+from helpers import ROOT, checked, load_tool, run_tool
+from mmengine.config import Config
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_inheritance_is_two_deep_and_nothing_is_deleted(name):
+    tree = ast.parse(FILES[name].read_text())
+    words = {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword)} | {
+        node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    assert '_delete_' not in words
+    assert not any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(tree))
+    inherited = [ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign)
+                 and any(getattr(target, 'id', '') == '_base_' for target in node.targets)]
+    if name in BASES:
+        assert inherited == []
+    else:
+        assert len(inherited) == 1 and inherited[0]
+        for base in inherited[0]:
+            path = (FILES[name].parent / base).resolve()
+            assert str(path.relative_to(ROOT)) in BASES
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_every_config_opens_with_what_it_is(name):
+    assert docstring(name)
+
+
+@pytest.mark.parametrize('name', LEAVES)
+def test_a_leaf_names_its_reference_and_the_command_that_runs_it(name):
+    text = docstring(name)
+    assert 'Reference: ' in text
+    named = set(re.findall(r'configs/\S+\.py', text))
+    if demo := re.search(r'^ *make demo(?: TASK=(\w+))?', text, re.MULTILINE):
+        assert 'the data are ours' in text
+        named.add(load_tool('demo').TASKS[demo[1] or 'det'].config)
+    else:
+        assert re.search(rf'tools/(dist_)?train\.\w+ {re.escape(name)}', text)
+        assert re.search(r'Not trained here\.|Trained here, see docs/', text)
+    assert named == {name}  # the commonest fault of a copied config
+
+
+@pytest.mark.parametrize('window', [16, (8, 16), [16, 16, (8, 4), 8]], ids=str)
+@pytest.mark.parametrize('name', LEAVES)
+def test_a_dumped_config_gives_the_same_windows(name, window, tmp_path):
+    cfg = load(name)
+    if 'Video' in cfg.model.backbone.type:  # one side more, in time
+        window = {'16': 16, '(8, 16)': (4, 8, 16)}.get(str(window), [16, 16, (4, 8, 4), 8])
+    cfg.merge_from_dict({'model.backbone.window_size': window})
+    cfg.dump(tmp_path / 'dumped.py')
+    again = Config.fromfile(tmp_path / 'dumped.py')
+    assert again.to_dict() == cfg.to_dict()
+    before, after = (build(c, 'meta').backbone for c in (cfg, again))
+    assert after.window_sizes == before.window_sizes
+    assert after.pretrained_window_sizes == before.pretrained_window_sizes
+    assert len(set(before.window_sizes)) > 1 or not isinstance(window, list)
+
+
+RESOLVE = """
+import sys
+from importlib.util import find_spec
+import torch
+from mmengine.config import Config
+from mmengine.registry import *
+from mmengine.registry import init_default_scope
+from mmengine.optim import build_optim_wrapper
+
+assert not any(name in sys.modules for name in (
+    'mmdet', 'mmseg', 'mmpretrain', 'mmaction', 'swinv2_mm'))
+for path in sys.argv[1:]:
+    cfg = Config.fromfile(path)
+    # mmaction2 does not import as it is; nothing else may be asked for.
+    assert cfg.get('custom_imports', {}).get('imports', ['swinv2_mm.utils.compat']) == [
+        'swinv2_mm.utils.compat']
+    init_default_scope(cfg.default_scope)
+    init = cfg.model.backbone.pop('init_cfg', None)
+    with torch.device('meta'):
+        model = MODELS.build(cfg.model)
+    assert type(model.backbone).__module__.startswith('swinv2_mm.models.')
+    if init:
+        assert WEIGHT_INITIALIZERS.build(init).checkpoint == init.checkpoint
+    build_optim_wrapper(model, cfg.optim_wrapper)
+    for split in ('train', 'val', 'test'):
+        if cfg.get(f'{split}_dataloader'):  # pre-training has no validation
+            dataset = cfg[f'{split}_dataloader'].dataset
+            for step in dataset.pipeline:
+                if step.type == 'RandomApply' and not find_spec('instaboostfast'):
+                    step.transforms = [t for t in step.transforms if t.type != 'InstaBoost']
+            DATASETS.build(dataset | dict(lazy_init=True))
+    for transform in cfg.get('tta_pipeline', []):
+        TRANSFORMS.build(transform)
+    if 'tta_model' in cfg:
+        MODELS.build(cfg.tta_model | dict(module=model))
+    VISUALIZERS.build(cfg.visualizer)
+    for hook in cfg.default_hooks.values():
+        HOOKS.build(hook)
+    evaluators = cfg.get('val_evaluator') or []
+    with METRICS.switch_scope_and_registry(None) as metrics:  # one is built with its data only
+        for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+            assert metrics.get(evaluator['type'])
+    print(path, 'resolves')
+"""
+
+
+@pytest.mark.parametrize('task', sorted({name.split('/')[1] for name in LEAVES}))
+def test_every_type_resolves_in_a_fresh_process(task):
+    names = [name for name in LEAVES if name.split('/')[1] == task]
+    done = checked(run_tool('-c', RESOLVE, *names))
+    assert done.stdout.count('resolves') == len(names)

@@ -1,0 +1,142 @@
+"""What imports what: the floors of the package, its weight, and how configs find its types."""
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import swinv2_mm
+
+PACKAGE = Path(swinv2_mm.__file__).parent
+MODELS = PACKAGE / 'models'
+
+# A file of models/ -> the files beside it that it may import.
+FLOORS = {
+    'windows': set(),
+    'arguments': {'windows'},
+    'archs': {'arguments'},
+    'sequential': {'windows'},
+    'attention': {'sequential', 'windows'},
+    'swin': {'arguments', 'archs', 'attention', 'sequential', 'windows'},
+    'simmim': {'arguments', 'swin', 'windows'},
+}
+
+
+def imported(file):
+    """Absolute names of the modules that a file of the package imports, at any depth in it."""
+    package = ['swinv2_mm', *file.relative_to(PACKAGE).parts[:-1]]
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[:len(package) - node.level + 1] if node.level else []
+            base = '.'.join([*base, *([node.module] if node.module else [])])
+            names |= {base} | {f'{base}.{alias.name}' for alias in node.names}
+    return names
+
+
+def beside(file):
+    """Names of the other files of models/ that one of them imports."""
+    parts = [name.split('.') for name in imported(file)]
+    return {p[2] for p in parts if p[:2] == ['swinv2_mm', 'models'] and len(p) > 2
+            and (MODELS / f'{p[2]}.py').exists()}
+
+
+def test_models_stand_on_floors_and_import_only_downwards():
+    files = {file.stem: file for file in MODELS.glob('*.py') if file.stem != '__init__'}
+    assert set(files) <= set(FLOORS), 'a new file of models/ needs a floor here'
+    for name, file in files.items():
+        assert beside(file) <= FLOORS[name], name
+
+
+def test_geometry_and_attention_need_torch_alone():
+    for name in ('windows', 'sequential', 'attention'):
+        roots = {module.split('.')[0] for module in imported(MODELS / f'{name}.py')}
+        assert roots - set(sys.stdlib_module_names) <= {'torch', 'swinv2_mm'}, name
+
+
+def test_models_and_checkpoints_meet_only_through_data():
+    for file in PACKAGE.rglob('*.py'):
+        half = file.relative_to(PACKAGE).parts[0]
+        names = imported(file)
+        if half == 'models':
+            assert not any(name.startswith('swinv2_mm.checkpoints') for name in names), file
+        if half == 'checkpoints':
+            assert not any(name.startswith('swinv2_mm.models') for name in names), file
+
+
+def test_the_core_imports_torch_and_mmengine_only():
+    for file in [PACKAGE / '__init__.py', PACKAGE / 'registry.py', *MODELS.glob('*.py')]:
+        roots = {name.split('.')[0] for name in imported(file)} - set(sys.stdlib_module_names)
+        assert roots <= {'torch', 'mmengine', 'swinv2_mm'}, file
+
+
+def fresh(code):
+    """What `code` prints in a process of its own."""
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], capture_output=True,
+                          text=True, timeout=300, cwd=PACKAGE.parent)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_the_package_and_running_a_model_loads_no_task_library():
+    loaded = fresh('''
+import sys, torch
+import swinv2_mm
+print(*sys.modules)
+swinv2_mm.SwinTransformerV2('nano')(torch.zeros(1, 3, 40, 40))
+print(*sys.modules)
+''').split()
+    unwanted = {'mmdet', 'mmseg', 'mmaction', 'mmpretrain', 'torchvision', 'mmcv', 'timm',
+                'transformers'}
+    assert 'swinv2_mm' in loaded and not unwanted & set(loaded)
+
+
+@pytest.mark.parametrize('ours, theirs', [
+    ('import swinv2_mm', 'import mmengine, torch'),
+    ('from swinv2_mm import SwinTransformerV2', 'import mmengine.model, torch')])
+def test_importing_takes_under_one_and_a_half_times_what_it_needs(ours, theirs):
+    """Processor time of fresh processes by turns; the least of each is free of what runs beside."""
+    least = {ours: float('inf'), theirs: float('inf')}
+    for _ in range(3):
+        for code in least:
+            spent = float(fresh(f'{code}\nimport time\nprint(time.process_time())').split()[-1])
+            least[code] = min(least[code], spent)
+    assert least[ours] < 1.5 * least[theirs], f'processor seconds: {least}'
+
+
+# mmaction2 does not import as it is; mended, it is a scope like the others.
+MEND_MMACTION = 'import swinv2_mm.utils.compat\n'
+BUILD = '''
+from importlib import import_module
+from mmengine.registry import MODELS, DefaultScope
+for registry in {registries!r}:
+    if {scope!r}:
+        DefaultScope.get_instance(registry, scope_name={scope!r})
+    models = import_module(registry).MODELS
+    for name in ('SwinTransformerV2', 'SwinTransformerV2Video'):
+        model = models.build(dict(type='swinv2_mm.' + name, arch='nano'))
+        print(type(model).__module__, type(model).__name__)
+'''
+
+
+@pytest.mark.parametrize('scope', [None, 'swinv2_mm', 'mmdet', 'mmseg', 'mmpretrain', 'mmaction'])
+def test_types_are_found_under_every_default_scope_without_custom_imports(scope):
+    """The Runner builds from mmengine's registry, a detector its parts from mmdet's; and so on."""
+    registries = ['mmengine.registry', *([f'{scope}.registry'] if scope else [])]
+    code = BUILD.format(scope=scope, registries=registries)
+    found = fresh((MEND_MMACTION if scope == 'mmaction' else '') + code).split('\n')[:-1]
+    assert found[-2 * len(registries):] == len(registries) * [
+        'swinv2_mm.models.swin SwinTransformerV2', 'swinv2_mm.models.swin SwinTransformerV2Video']
+
+
+def test_types_do_not_hide_those_of_mmpretrain():
+    """Its own SwinTransformerV2 has the same name in another scope."""
+    assert fresh('''
+from mmpretrain.registry import MODELS
+import mmpretrain.models, swinv2_mm
+print(MODELS.get('SwinTransformerV2').__module__)
+print(MODELS.get('swinv2_mm.SwinTransformerV2').__module__)
+''').split()[-2:] == ['mmpretrain.models.backbones.swin_transformer_v2', 'swinv2_mm.models.swin']
