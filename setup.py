@@ -92,5 +92,6 @@ setup(
     python_requires='>=3.10',
     install_requires=['torch'],
     extras_require=EXTRAS,
+    entry_points={'console_scripts': ['swinv2-mm = swinv2_mm.cli:main']},
     zip_safe=False,
 )

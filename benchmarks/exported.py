@@ -15,8 +15,7 @@ from pathlib import Path
 import timing
 import torch
 
-sys.path += [str(timing.ROOT / 'tools' / 'analysis'), str(timing.ROOT / 'tools'),
-             str(timing.ROOT / 'tests')]
+sys.path.append(str(timing.ROOT / 'tests'))
 KINDS = ('plain', 'parts', 'file', 'file without')
 CASES = tuple((window, size) for window in (8, 16) for size in ((256, 256), (512, 640)))
 

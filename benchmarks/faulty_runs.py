@@ -6,7 +6,6 @@ Importing mmdet and its like takes longer than a tiny run. So one process import
 a child for each run; a child is tools/train.py, with its arguments, that writes down every step:
 loss, learning rate, a digest of what the model was given; metrics; and at the end the weights.
 """
-import hashlib
 import json
 import os
 import random
@@ -158,14 +157,14 @@ class Farm:
 
 def serve() -> None:
     """Import everything once, then fork a child for each line of stdin and report how it ended."""
-    from swinv2_mm.apis import launch  # noqa: F401, I001 - before torch
-    import swinv2_mm.utils.compat  # noqa: F401 - mends mmaction2, before anything imports it
     import mmaction.models  # noqa: F401
     import mmdet.models  # noqa: F401
     import mmpretrain.models  # noqa: F401
     import mmseg.models  # noqa: F401
     import pycocotools.coco  # noqa: F401
     from yapf.yapflib import yapf_api
+
+    import swinv2_mm.utils.compat  # noqa: F401 - mends mmaction2, before anything imports it
 
     # Each checkpoint holds the config, beautified: most of the time of so small a run.
     yapf_api.FormatCode = lambda text, **_: (text, False)
@@ -231,10 +230,11 @@ def _work(command: dict, rank: int, port: int) -> None:
                               MASTER_PORT=str(port), WORLD_SIZE=str(command['ranks']))
         from trace_hook import inject
 
-        from swinv2_mm.apis import launch, train
+        from swinv2_mm.apis import train
+        from swinv2_mm.utils import entry
         inject(command['fault'] if rank == command['ranks'] - 1 else {})
         random.seed(os.getpid())  # as fresh processes differ: what is not restored shall show
-        launch.run(train.main)
+        entry.run(train.main)
         status = 0
     except SystemExit as end:
         if isinstance(end.code, str):
@@ -295,6 +295,8 @@ def differences(work_dir: Path, reference: Path) -> list[str]:
 
 def digests(work_dir: Path) -> dict[str, str]:
     """The weights in each checkpoint of a finished run, and the names that are left besides."""
+    from trace_hook import digest
+
     found = {path.name: 'left over' for path in work_dir.glob('.*')}
     for path in sorted(work_dir.glob('*.pth')):
         state = load(path)['state_dict']
@@ -307,13 +309,6 @@ def load(path: Path) -> dict:
     from mmengine.runner.checkpoint import _safe_torch_load
 
     return _safe_torch_load(str(path), map_location='cpu', weights_only=None)
-
-
-def digest(tensors) -> str:
-    value = hashlib.sha256()
-    for tensor in tensors:
-        value.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return value.hexdigest()[:16]
 
 
 if __name__ == '__main__' and sys.argv[1:] == ['serve']:

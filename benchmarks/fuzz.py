@@ -12,11 +12,13 @@ import json
 import os
 import platform
 import random
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / 'tests'))
 
 import bad_files  # noqa: E402
 import cv2  # noqa: E402

@@ -19,7 +19,7 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / 'tests'))
+sys.path += [str(ROOT / 'tests'), str(ROOT / 'tests/configs')]
 PARTS = ('backbone forward', 'rest forward', 'rest backward', 'backbone backward', 'optimizer')
 
 

@@ -1,5 +1,6 @@
 """What is put into the runs of faulty_runs.py: a hook that writes down each step; the faults."""
 import errno
+import hashlib
 import json
 import os
 import pathlib
@@ -10,12 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from faulty_runs import digest
 from mmcv.transforms import BaseTransform
 from mmengine.dist import get_rank
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, TRANSFORMS
+
+
+def digest(tensors) -> str:
+    value = hashlib.sha256()
+    for tensor in tensors:
+        value.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return value.hexdigest()[:16]
+
 
 
 @HOOKS.register_module()

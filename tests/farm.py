@@ -5,13 +5,8 @@
 import atexit
 import functools
 import shutil
-import sys
 import tempfile
 from pathlib import Path
-
-from helpers import ROOT
-
-sys.path.append(str(ROOT / 'benchmarks'))
 
 import faulty_runs
 import reliability

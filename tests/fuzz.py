@@ -108,7 +108,7 @@ def load_image(folder: Path, number: int) -> str | None:
     path.write_bytes(damaged(rng.choice(images()), rng))
     try:
         found = loaders()(dict(img_path=str(path)))['img']
-    except Exception as error:  # noqa: BLE001 - whatever comes is judged
+    except Exception as error:  # noqa: BLE001
         return told(error, f'failed to load image {path}: it ')
     return None if found.ndim == 3 and found.size <= 3 * 10 ** 7 else f'shape {found.shape}'
 

@@ -1,5 +1,5 @@
 """What several test files share: tools as modules, tool runs, a tiny data set, detector steps."""
-import importlib.util
+import importlib
 import json
 import os
 import subprocess
@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from swinv2_mm.cli import TOOLS
+
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = 'configs/demo/det_nano.py'
 
@@ -16,11 +18,8 @@ DEMO = 'configs/demo/det_nano.py'
 
 
 def load_tool(name):
-    """tools/NAME.py as a module; `train` and `test` are no names to put into sys.modules."""
-    spec = importlib.util.spec_from_file_location(f'tools_{name}', ROOT / 'tools' / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """The module behind a tool, by its name for the console."""
+    return importlib.import_module(f'swinv2_mm.{TOOLS[name]}')
 
 
 def run_tool(*command, timeout=1200):

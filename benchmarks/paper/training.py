@@ -1,7 +1,6 @@
 """A plain loop for small classifiers, and their pictures, held in memory."""
 import functools
 import math
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -90,7 +89,6 @@ def streets(part: str, size: int, folder: Path = STREETS) -> Pictures:
 
 @functools.cache
 def _render(split: str, count: int, size: int) -> tuple[list, list]:
-    sys.path.append(str(ROOT / 'tools/dataset'))
     from swinv2_mm.datasets.synthetic.make_crops import KINDS, crop, random_stream, sample_crop
 
     images = [crop(sample_crop(random_stream(0, split, i), KINDS[i % len(KINDS)], size))[0]

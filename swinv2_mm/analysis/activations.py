@@ -12,10 +12,10 @@ from pathlib import Path
 import matplotlib
 import torch
 
-from swinv2_mm.analysis import model_inputs, trained
-from swinv2_mm.apis import launch
+from swinv2_mm.apis import launch, model_inputs, trained
 from swinv2_mm.engine.activations import Amplitude, Amplitudes, first_above
 from swinv2_mm.export.checks import pictures
+from swinv2_mm.utils import entry
 
 matplotlib.use('Agg')  # no screen needed
 from matplotlib import pyplot as plt
@@ -100,4 +100,4 @@ def main(argv: list | None = None) -> None:
 
 def cli() -> None:
     """The command line of this tool."""
-    launch.run(main)
+    entry.run(main)

@@ -16,9 +16,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from swinv2_mm.analysis import model_inputs
-from swinv2_mm.apis import launch
+from swinv2_mm.apis import launch, model_inputs
 from swinv2_mm.models.attention import WindowAttention
+from swinv2_mm.utils import entry
 
 COUNTER = (f'torch.utils.flop_counter of torch {torch.__version__}: multiply-adds of matrix '
            'products, convolutions and attention')
@@ -127,4 +127,4 @@ def main(argv: list | None = None) -> None:
 
 def cli() -> None:
     """The command line of this tool."""
-    launch.run(main)
+    entry.run(main)

@@ -12,7 +12,9 @@ import yaml
 
 from swinv2_mm.utils.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]  # a checkout, or .mim of an installed package
+# Configs and their index: of an installed package below it, of a checkout beside it.
+PACKAGE = Path(__file__).resolve().parents[1]
+ROOT = PACKAGE / '.mim' if (PACKAGE / '.mim').is_dir() else PACKAGE.parent
 
 
 def models(root: Path = ROOT) -> list[dict]:

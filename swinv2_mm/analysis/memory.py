@@ -17,9 +17,10 @@ from mmengine.config import Config
 from torch import nn
 
 from swinv2_mm import SwinTransformerV2, SwinTransformerV2Video
-from swinv2_mm.analysis import memory_trace, model_inputs
+from swinv2_mm.analysis import memory_trace
 from swinv2_mm.analysis.memory_trace import Held, Step
-from swinv2_mm.apis import launch
+from swinv2_mm.apis import launch, model_inputs
+from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError
 
 SPARE = 0.08  # of a card
@@ -278,4 +279,4 @@ def main(argv: list | None = None):
 
 def cli() -> None:
     """The command line of this tool."""
-    launch.run(main)
+    entry.run(main)

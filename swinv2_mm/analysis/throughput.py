@@ -14,8 +14,8 @@ import time
 
 import torch
 
-from swinv2_mm.analysis import model_inputs
-from swinv2_mm.apis import launch
+from swinv2_mm.apis import launch, model_inputs
+from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError
 
 DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
@@ -142,4 +142,4 @@ def main(argv: list | None = None) -> None:
 
 def cli() -> None:
     """The command line of this tool."""
-    launch.run(main)
+    entry.run(main)

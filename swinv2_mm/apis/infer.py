@@ -17,6 +17,7 @@ from swinv2_mm.apis.inference.results import Film, Folder
 from swinv2_mm.apis.inference.sources import Refused, Source
 from swinv2_mm.apis.inference.tiles import Tiled
 from swinv2_mm.apis.inference.windows import set_window
+from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError
 
 SCORE = 0.3
@@ -233,4 +234,4 @@ def main():
 
 def cli() -> None:
     """The command line of this tool."""
-    launch.run(main)
+    entry.run(main)

@@ -1,28 +1,15 @@
-"""What tools/train.py and tools/test.py share: reading a config, checking it, ending in a sentence.
-
-Import it before torch: it sets an environment default that is read when torch starts.
-"""
+"""What the tools that take a config share: their arguments, and reading it with them applied."""
 import argparse
 import difflib
-import gc
 import os
 import re
-import sys
-import traceback
-from collections.abc import Callable
 from pathlib import Path
-
-# Idle OpenMP threads shall spin for microseconds before they sleep, not for milliseconds: on two
-# cores shared with other busy processes, a step of 8 demo images took 6 to 11 s with OpenMP's
-# ACTIVE waiting and 1.8 s without. On idle cores one of 4 takes 0.50 s so, 0.67 s without spinning.
-if 'OMP_WAIT_POLICY' not in os.environ:
-    os.environ.setdefault('GOMP_SPINCOUNT', '3000')
 
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 
-from swinv2_mm.utils.errors import UserError, outside_fault
+from swinv2_mm.utils.errors import UserError
 
 
 class Options(DictAction):
@@ -109,50 +96,3 @@ def _distribute_on_cpu(cfg: Config) -> None:
                         'add --cfg-options env_cfg.dist_cfg.backend=gloo.')
     torch.distributed.init_process_group('gloo')
     cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None)
-
-
-def run(main: Callable[[], None]) -> None:
-    """Call main(); on an error end with a non-zero status and one sentence as the last line."""
-    status = None
-    try:
-        main()
-    except SystemExit as end:  # stopped as asked
-        status = end.code
-    except KeyboardInterrupt:
-        sys.exit('Interrupted.')
-    except Exception as error:  # noqa: BLE001 - whatever it is, it must end in a sentence
-        if not isinstance(error, UserError):
-            traceback.print_exc()
-        sys.exit(f'Error: {_sentence(error)}')
-    _leave_group()
-    if status is not None:
-        sys.exit(status)
-
-
-def _leave_group() -> None:
-    """End the threads of the process group while Python still runs.
-
-    One of gloo's that lets go of a tensor while Python ends aborts the process: its exit status is
-    then that of a crash, after all has gone well.
-    """
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        gc.collect()  # the wrapper of the model holds the group as well
-        torch.distributed.destroy_process_group()
-
-
-def _sentence(error: Exception) -> str:
-    """What an error says, in one line."""
-    if sentence := outside_fault(error):
-        return sentence
-    # str() of a KeyError puts quotes around its message.
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    # A data loader's worker puts its own traceback into the message; the reason comes last.
-    last = lines[-1] if lines else 'no message; see above'
-    if isinstance(error, UserError):
-        return last
-    if image := re.search(r'failed to load image: (.+)', last):  # said by mmcv
-        return (f'failed to load image {image[1]}: it cannot be decoded, so replace the file or '
-                'take it out of the annotations.')
-    name = f'{type(error).__name__}: '
-    return name + last.removeprefix(name)

@@ -7,10 +7,12 @@ from mmengine.runner import Runner
 
 from swinv2_mm.apis import launch
 from swinv2_mm.datasets.checks import check_data
+from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError, check_file
 
 # What draws and writes results under each default_scope; modules here register what libraries lack.
-MODULES = {'mmseg': 'seg_results', 'mmpretrain': 'cls_results'}
+MODULES = {'mmseg': 'swinv2_mm.evaluation.seg_results',
+           'mmpretrain': 'swinv2_mm.evaluation.cls_results'}
 DRAW = {
     'mmdet': lambda folder: dict(type='DetVisualizationHook', draw=True, test_out_dir=folder),
     'mmseg': lambda folder: dict(type='DrawMaps', folder=folder),
@@ -80,4 +82,4 @@ def main():
 
 def cli() -> None:
     """The command line of this tool."""
-    launch.run(main)
+    entry.run(main)

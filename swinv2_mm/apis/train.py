@@ -7,6 +7,7 @@ from mmengine.runner import Runner
 from swinv2_mm.apis import launch
 from swinv2_mm.datasets.checks import check_data
 from swinv2_mm.engine.checkpoints import resume_point
+from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError, check_file
 
 
@@ -62,4 +63,4 @@ def main():
 
 def cli() -> None:
     """The command line of this tool."""
-    launch.run(main)
+    entry.run(main)

@@ -9,8 +9,8 @@ import os
 import signal
 import tempfile
 
-from swinv2_mm.apis import launch
 from swinv2_mm.apis.inference.sources import PICTURES, VIDEOS
+from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError
 
 INSTALL = 'pip install -c requirements.lock gradio'
@@ -140,4 +140,4 @@ def main():
 
 def cli() -> None:
     """The command line of this tool."""
-    launch.run(main)
+    entry.run(main)

@@ -67,7 +67,7 @@ class ReadVideo:
         name = results['filename']
         try:
             results = self._open(results)
-        except Exception as error:  # noqa: BLE001 - decoders raise what they like
+        except Exception as error:  # noqa: BLE001
             return self._refuse(name, error)
         results = self.sample(results)
         self._note_short(name, results)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from swinv2_mm.analysis import model_inputs
-from swinv2_mm.apis import launch
+from swinv2_mm.apis import launch, model_inputs
 from swinv2_mm.apis.inference.models import load_weights
 from swinv2_mm.export import checks, graphs
+from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError, check_file
 
 
@@ -94,4 +94,4 @@ def main(argv: list | None = None) -> None:
 
 def cli() -> None:
     """The command line of this tool."""
-    launch.run(main)
+    entry.run(main)

@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from swinv2_mm.analysis import model_inputs, trained
-from swinv2_mm.apis import launch
+from swinv2_mm.apis import launch, model_inputs, trained
 from swinv2_mm.export.checks import pictures
 from swinv2_mm.models.attention import MAX_LOGIT_SCALE
 from swinv2_mm.models.windows import to_windows
+from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError
 
 
@@ -129,4 +129,4 @@ def main(argv: list | None = None) -> None:
 
 def cli() -> None:
     """The command line of this tool."""
-    launch.run(main)
+    entry.run(main)

@@ -17,9 +17,9 @@ from mmengine.config import Config
 from mmengine.dataset import default_collate, pseudo_collate
 from mmengine.registry import DATASETS, MODELS
 
-from swinv2_mm.analysis import model_inputs
-from swinv2_mm.apis import launch
+from swinv2_mm.apis import launch, model_inputs
 from swinv2_mm.datasets.checks import check_data
+from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError
 
 SIDE = 320  # pixels that a smaller picture is enlarged to, about
@@ -224,4 +224,4 @@ def main(argv: list | None = None) -> None:
 
 def cli() -> None:
     """The command line of this tool."""
-    launch.run(main)
+    entry.run(main)

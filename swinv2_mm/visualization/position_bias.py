@@ -13,8 +13,8 @@ import matplotlib
 import numpy as np
 import torch
 
-from swinv2_mm.analysis import trained
-from swinv2_mm.apis import launch
+from swinv2_mm.apis import launch, trained
+from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError
 
 matplotlib.use('Agg')  # no screen needed
@@ -94,4 +94,4 @@ def main(argv: list | None = None) -> None:
 
 def cli() -> None:
     """The command line of this tool."""
-    launch.run(main)
+    entry.run(main)

@@ -20,6 +20,7 @@ from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 
 from swinv2_mm.apis import launch
+from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError, check_file
 
 ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
@@ -118,4 +119,4 @@ def main():
 
 def cli() -> None:
     """The command line of this tool."""
-    launch.run(main)
+    entry.run(main)

@@ -190,7 +190,7 @@ def test_two_processes_train_and_scale_the_learning_rate_to_their_batch(
 
 LEAVE = """
 import sys, weakref
-from swinv2_mm.apis import launch
+from swinv2_mm.utils import entry
 import torch
 torch.distributed.init_process_group('gloo', init_method=f'file://{sys.argv[1]}', rank=0,
                                      world_size=1)
@@ -201,7 +201,7 @@ def main():
     groups.append(weakref.ref(model))
     END
 try:
-    launch.run(main)
+    entry.run(main)
 finally:
     assert not torch.distributed.is_initialized() and groups[0]() is None
 """

@@ -4,20 +4,17 @@ import importlib.util
 import math
 import re
 import shlex
-import sys
 
-import pytest
-import torch
-from helpers import ROOT, checked, run_tool
-from torch.utils.flop_counter import FlopCounterMode
-
-sys.path.append(str(ROOT / 'benchmarks'))
 import backbone
 import backbone_report
 import linear
+import pytest
 import rivals
 import timing
+import torch
 from floor import floor, flops, products
+from helpers import ROOT, checked, run_tool
+from torch.utils.flop_counter import FlopCounterMode
 
 # by its path: tools/analysis has an attention.py as well
 spec = importlib.util.spec_from_file_location('timed', ROOT / 'benchmarks' / 'attention.py')

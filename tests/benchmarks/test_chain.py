@@ -1,13 +1,10 @@
 """The chain of starts: a later stage really begins with the weights of the one before."""
 import csv
-import sys
 
+import chain
 import pytest
 import torch
-from helpers import ROOT, checked, run_tool
-
-sys.path.append(str(ROOT / 'benchmarks'))
-import chain
+from helpers import checked, run_tool
 
 ROW = dict(seed=0, task='cls', start='scratch', iterations=9, metric='top-1', value=0.5)
 

@@ -2,20 +2,17 @@
 import csv
 import math
 import re
-import sys
 
-import numpy as np
-import pytest
-import torch
-from helpers import ROOT, checked, run_tool
-
-sys.path.append(str(ROOT / 'benchmarks/paper'))
 import common
 import extrapolation
+import numpy as np
+import pytest
 import stability
+import torch
 import training
 import variants
 import window_transfer
+from helpers import ROOT, checked, run_tool
 
 
 def quick(script, folder, *words):

@@ -1,19 +1,16 @@
 """The paper's claims on memory, SimMIM and Swin V1: equals are compared, and the page is filled."""
 import csv
 import re
-import sys
 
-import pytest
-import torch
-from helpers import ROOT, checked, run_tool
-
-sys.path.append(str(ROOT / 'benchmarks/paper'))
 import common
+import pytest
 import savings
 import simmim_small
 import swin_v1
+import torch
 import training
 from config_checks import build
+from helpers import ROOT, checked, run_tool
 
 
 def quick(script, folder, *words):

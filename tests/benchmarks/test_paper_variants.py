@@ -1,12 +1,8 @@
 """The models that the paper compares SwinV2 with: what they are, and that all else is equal."""
 import math
-import sys
 
 import pytest
 import torch
-from helpers import ROOT
-
-sys.path.append(str(ROOT / 'benchmarks/paper'))
 import variants
 import window_transfer
 

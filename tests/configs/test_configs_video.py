@@ -232,5 +232,5 @@ def test_transforms_resolve_under_the_scope_of_mmaction2():
 
 def test_the_demo_names_the_classes_of_its_data_in_their_order():
     cfg = load('configs/demo/video_nano.py')
-    assert cfg.metainfo.classes == load_tool('dataset/make_motions').MOTIONS
+    assert cfg.metainfo.classes == load_tool('make-motions').MOTIONS
     assert cfg.model.cls_head.num_classes == len(cfg.metainfo.classes)

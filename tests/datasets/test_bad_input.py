@@ -32,7 +32,7 @@ def broken(shapes, folder):
 @pytest.fixture
 def sentence(shapes, monkeypatch):
     """`sentence(tool, *arguments)`: what the tool ends in, before any model is built."""
-    from swinv2_mm.apis import launch
+    from swinv2_mm.utils import entry
 
     def end(name, *arguments):
         tool = load_tool(name)
@@ -42,7 +42,7 @@ def sentence(shapes, monkeypatch):
         monkeypatch.setenv('LOCAL_RANK', '0')  # the tools set it; put back after the test
         monkeypatch.setattr('sys.argv', [name, *flags, '--cfg-options', *options])
         with pytest.raises(SystemExit) as end:
-            launch.run(tool.main)
+            entry.run(tool.main)
         assert isinstance(end.value.code, str)  # Python prints it last, and the status is 1
         text = end.value.code
         assert text.startswith('Error: ') and '\n' not in text and text.endswith('.')
@@ -234,13 +234,13 @@ def test_one_bad_image_more_than_the_limit_stops_training_and_is_named(broken, f
 
 def test_a_worker_names_the_image_as_well(broken):
     """Its error arrives as a traceback inside a message."""
-    from swinv2_mm.apis import launch
+    from swinv2_mm.utils import entry
     loader = dict(batch_size=4, num_workers=2, dataset=dataset_settings(broken, bad='raise'),
                   sampler=dict(type='DefaultSampler', shuffle=False))
     with DefaultScope.overwrite_default_scope('mmdet'):
         loader = Runner.build_dataloader(loader)
     with pytest.raises(SystemExit) as end:
-        launch.run(lambda: list(loader))
+        entry.run(lambda: list(loader))
     assert end.value.code == image_sentence(broken)
 
 

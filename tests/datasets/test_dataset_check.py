@@ -1,6 +1,5 @@
 """tools/dataset/check.py finds every bad file of a data set, says what it is, and nothing else."""
 import csv
-import importlib.util
 import os
 import re
 import signal
@@ -11,17 +10,9 @@ import pytest
 import torch
 from helpers import ROOT
 
+from swinv2_mm.datasets.checks import report as check
 from swinv2_mm.datasets.checks.findings import ERRORS, LEVELS, WARNINGS
 
-
-def load_check():
-    spec = importlib.util.spec_from_file_location('dataset_check', ROOT / 'tools/dataset/check.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-check = load_check()
 SOUND = {'sound.jpg': bad_files.encoded(), 'sound.png': bad_files.encoded('PNG'),
          'grey.png': bad_files.encoded('PNG', 'L'), 'table.png': bad_files.encoded('PNG', 'P'),
          'progressive.jpg': bad_files.encoded(progressive=True),

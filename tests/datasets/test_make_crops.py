@@ -10,13 +10,14 @@ import cv2
 import numpy as np
 import pytest
 
+from swinv2_mm.datasets.synthetic import (
+    make_crops,
+    shapes,
+)
+from swinv2_mm.datasets.synthetic.whole_set import random_stream
+
 TOOLS = Path(__file__).resolve().parents[2] / 'tools' / 'dataset'
 
-from swinv2_mm.datasets.synthetic import (
-    make_crops,  # noqa: E402
-    shapes,  # noqa: E402
-)
-from swinv2_mm.datasets.synthetic.whole_set import random_stream  # noqa: E402
 
 SIZE = 48
 KINDS = len(shapes.KINDS)

@@ -17,15 +17,13 @@ import pytest
 pytest.importorskip('pycocotools')
 from pycocotools.coco import COCO
 
+from swinv2_mm.datasets.synthetic import make_shapes, shapes
+from swinv2_mm.datasets.synthetic.whole_set import random_stream
+
 TOOLS = Path(__file__).resolve().parents[2] / 'tools' / 'dataset'
 SCRIPT = TOOLS / 'make_shapes.py'
 SIZE = (96, 128)
 
-from swinv2_mm.datasets.synthetic import (
-    make_shapes,  # noqa: E402
-    shapes,  # noqa: E402
-)
-from swinv2_mm.datasets.synthetic.whole_set import random_stream  # noqa: E402
 
 
 def command(out, *words, size=SIZE):

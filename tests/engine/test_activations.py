@@ -16,7 +16,7 @@ from torch import nn
 from swinv2_mm import SwinTransformerV2
 from swinv2_mm.engine.activations import Amplitude, Amplitudes, first_above
 
-tool = load_tool('analysis/activations')
+tool = load_tool('activations')
 SMALL = dict(arch=dict(embed_dims=8, depths=(2, 1), num_heads=(1, 2)), window_size=4,
              out_indices=(0, 1), drop_path_rate=0.0)
 NAMES = ['layers.0.blocks.0', 'layers.0.blocks.1', 'layers.1.blocks.0']

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 import torch
 from farm import bench, faulty_runs, output, reliability
-from helpers import load_tool
 
 from swinv2_mm.engine import checkpoints, records
 from swinv2_mm.engine.files import newest_whole
 from swinv2_mm.engine.records import LocalVisBackend, quiet_log_files
+from swinv2_mm.utils.errors import outside_fault
 
-outside_fault = load_tool('errors').outside_fault
 FOUR = ('det', 'seg', 'cls', 'video')
 
 

@@ -14,7 +14,7 @@ from swinv2_mm.export import checks, graphs
 from swinv2_mm.export.fixed import fix
 from swinv2_mm.utils.errors import UserError
 
-export = load_tool('export_onnx')
+export = load_tool('export')
 REAL = [ROOT / 'data/bccd/images', ROOT / 'data/camvid/img_dir/val']
 
 

@@ -10,7 +10,7 @@ from small_models import small
 
 from swinv2_mm import SwinTransformerV2
 
-tool = load_tool('analysis/attention')
+tool = load_tool('attention')
 
 
 @pytest.mark.parametrize('block', [0, 1])

@@ -9,7 +9,7 @@ from small_models import small
 
 from swinv2_mm import SwinTransformerV2
 
-tool = load_tool('analysis/position_bias')
+tool = load_tool('position-bias')
 
 
 @pytest.mark.parametrize('window', [(4, 4), (3, 6), (7, 1)])

@@ -1,4 +1,4 @@
-"""Curves of several runs, one over the other: python tools/analysis/plot_log.py RUN... --out x.png."""
+"""Curves of several runs, one over the other."""
 from swinv2_mm.cli import run
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Measure how fast a config's model is on this machine: python tools/analysis/throughput.py CONFIG."""
+"""Measure how fast a config's model is on this machine."""
 from swinv2_mm.cli import run
 
 if __name__ == '__main__':

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import torch
 
-from swinv2_mm.apis import launch
 from swinv2_mm.apis.conversion import checkpoint_files as files
 from swinv2_mm.apis.conversion import peer_models
 from swinv2_mm.apis.conversion.checkpoint_files import Windows
 from swinv2_mm.checkpoints import LAYOUTS, detect_layout, from_native, plan, plan_back, to_native
 from swinv2_mm.checkpoints.read import read_checkpoint
 from swinv2_mm.checkpoints.transfer import PATCH, arch_of
+from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError
 
 # The key around the state dict that the library's own loader asks for in a torch file.
@@ -223,4 +223,4 @@ def main():
 
 def cli() -> None:
     """The command line of this tool."""
-    launch.run(main)
+    entry.run(main)

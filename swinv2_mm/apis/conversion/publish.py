@@ -10,10 +10,10 @@ import argparse
 import hashlib
 from pathlib import Path
 
-from swinv2_mm.apis import launch
 from swinv2_mm.apis.conversion import checkpoint_files as files
 from swinv2_mm.checkpoints import LAYOUTS, detect_layout, to_native
 from swinv2_mm.checkpoints.transfer import PATCH, arch_of
+from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError
 
 UNSAID = 'not stated; ask whoever trained these weights'
@@ -75,4 +75,4 @@ def main():
 
 def cli() -> None:
     """The command line of this tool."""
-    launch.run(main)
+    entry.run(main)

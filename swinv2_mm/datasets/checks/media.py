@@ -50,7 +50,7 @@ def check_map(path: str, image: str, allowed: tuple, rule: dict, max_pixels: int
     try:
         fault = fault or map_fault(content)
         numbers = None if fault else np.asarray(open_image(content))
-    except Exception as error:  # noqa: BLE001 - decoders raise what they like
+    except Exception as error:  # noqa: BLE001
         return [Finding('undecodable', path, f'cannot be decoded ({one_line(error)})')]
     if fault:
         return [Finding(fault.kind, path, fault.text)]

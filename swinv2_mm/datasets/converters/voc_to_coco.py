@@ -15,8 +15,8 @@ from xml.etree import ElementTree
 
 from PIL import Image
 
-from swinv2_mm.apis import launch
 from swinv2_mm.datasets.synthetic.whole_set import build, run, write_json
+from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError
 
 ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp')
@@ -123,4 +123,4 @@ def main(argv: list | None = None) -> None:
 
 def cli() -> None:
     """The command line of this tool."""
-    run('voc_to_coco.py', lambda: launch.run(main))
+    run('voc_to_coco.py', lambda: entry.run(main))

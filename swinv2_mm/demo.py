@@ -17,7 +17,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from swinv2_mm.apis import launch
+from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError
 from swinv2_mm.visualization.plot_log import draw, scalars
 
@@ -156,4 +156,4 @@ def main():
 
 def cli() -> None:
     """The command line of this tool."""
-    launch.run(main)
+    entry.run(main)
