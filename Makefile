@@ -13,7 +13,7 @@ SETUP = @for p in .venv/bin/python $(PYTHON) python3.11 python3.12 python3.10 py
 help:
 	@echo "make demo [TASK=det]  train and run a small example: det, seg, cls, video, mim, all"
 	@echo "make test [WORKERS=2] run all tests, in that many processes"
-	@echo "make check            lint"
+	@echo "make check            lint, and the arrows between the rooms"
 	@echo "make docs             build the site, build/docs/index.html"
 	@echo "make setup            make .venv (the others do it too when it is missing or out of date)"
 	@echo "make clean            remove .venv, .venv-peers and caches; data/ and work_dirs/ stay"
@@ -34,6 +34,7 @@ test:
 
 check: setup
 	.venv/bin/python -m ruff check .
+	.venv/bin/lint-imports
 
 docs: setup
 	.venv/bin/python -m sphinx -W --keep-going -b html docs build/docs

@@ -1,0 +1,1 @@
+"""What a model costs and does, and what an environment holds."""

@@ -12,7 +12,8 @@ from pathlib import Path
 import matplotlib
 import torch
 
-from swinv2_mm.apis import launch, model_inputs, trained
+from swinv2_mm.analysis import trained
+from swinv2_mm.apis import launch, model_inputs
 from swinv2_mm.engine.activations import Amplitude, Amplitudes, first_above
 from swinv2_mm.export.checks import pictures
 from swinv2_mm.utils import entry

@@ -1,0 +1,1 @@
+"""What tools and other code call: training, testing, inference, conversion of weights."""

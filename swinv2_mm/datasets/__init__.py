@@ -1,0 +1,1 @@
+"""Data: readers, checks against a config, conversion from other formats, rendered sets."""

@@ -1,0 +1,1 @@
+"""What the libraries lack to write and draw results."""

@@ -1,0 +1,1 @@
+"""What every room may use: errors, faults of files, differences between packages."""

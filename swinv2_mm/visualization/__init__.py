@@ -1,0 +1,1 @@
+"""Pictures of data, logs, attention, positions and predictions."""

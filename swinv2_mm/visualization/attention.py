@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from swinv2_mm.apis import launch, model_inputs, trained
+from swinv2_mm.analysis import trained
+from swinv2_mm.apis import launch, model_inputs
 from swinv2_mm.export.checks import pictures
 from swinv2_mm.models.attention import MAX_LOGIT_SCALE
 from swinv2_mm.models.windows import to_windows

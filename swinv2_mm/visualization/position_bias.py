@@ -13,7 +13,8 @@ import matplotlib
 import numpy as np
 import torch
 
-from swinv2_mm.apis import launch, trained
+from swinv2_mm.analysis import trained
+from swinv2_mm.apis import launch
 from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError
 

@@ -5,7 +5,7 @@ from importlib import import_module
 import pytest
 from config_checks import LEAVES
 
-listing = import_module('list')
+listing = import_module('swinv2_mm.analysis.list')
 
 
 def told(capsys, *arguments):

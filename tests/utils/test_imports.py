@@ -11,17 +11,6 @@ import swinv2_mm
 PACKAGE = Path(swinv2_mm.__file__).parent
 MODELS = PACKAGE / 'models'
 
-# A file of models/ -> the files beside it that it may import.
-FLOORS = {
-    'windows': set(),
-    'arguments': {'windows'},
-    'archs': {'arguments'},
-    'sequential': {'windows'},
-    'attention': {'sequential', 'windows'},
-    'swin': {'arguments', 'archs', 'attention', 'sequential', 'windows'},
-    'simmim': {'arguments', 'swin', 'windows'},
-}
-
 
 def imported(file):
     """Absolute names of the modules that a file of the package imports, at any depth in it."""
@@ -37,34 +26,10 @@ def imported(file):
     return names
 
 
-def beside(file):
-    """Names of the other files of models/ that one of them imports."""
-    parts = [name.split('.') for name in imported(file)]
-    return {p[2] for p in parts if p[:2] == ['swinv2_mm', 'models'] and len(p) > 2
-            and (MODELS / f'{p[2]}.py').exists()}
-
-
-def test_models_stand_on_floors_and_import_only_downwards():
-    files = {file.stem: file for file in MODELS.glob('*.py') if file.stem != '__init__'}
-    assert set(files) <= set(FLOORS), 'a new file of models/ needs a floor here'
-    for name, file in files.items():
-        assert beside(file) <= FLOORS[name], name
-
-
 def test_geometry_and_attention_need_torch_alone():
     for name in ('windows', 'sequential', 'attention'):
         roots = {module.split('.')[0] for module in imported(MODELS / f'{name}.py')}
         assert roots - set(sys.stdlib_module_names) <= {'torch', 'swinv2_mm'}, name
-
-
-def test_models_and_checkpoints_meet_only_through_data():
-    for file in PACKAGE.rglob('*.py'):
-        half = file.relative_to(PACKAGE).parts[0]
-        names = imported(file)
-        if half == 'models':
-            assert not any(name.startswith('swinv2_mm.checkpoints') for name in names), file
-        if half == 'checkpoints':
-            assert not any(name.startswith('swinv2_mm.models') for name in names), file
 
 
 def test_the_core_imports_torch_and_mmengine_only():

@@ -1,0 +1,1 @@
+"""Checkpoints of every public layout to any other, and publishing our own."""

@@ -1,0 +1,1 @@
+"""From the formats that people have to those that the configs read."""

@@ -1,0 +1,1 @@
+"""Rendered data for the demos: scenes, moving shapes, single shapes."""
