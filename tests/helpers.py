@@ -17,6 +17,13 @@ DEMO = 'configs/demo/det_nano.py'
 # At the end of the path: tools/test.py must not hide a library.
 
 
+def paired(*rows):
+    """zip of rows that must be equally long, as `strict=True` has it from Python 3.10 on."""
+    rows = [list(row) for row in rows]
+    assert len({len(row) for row in rows}) == 1, [len(row) for row in rows]
+    return zip(*rows)
+
+
 def load_tool(name):
     """The module behind a tool, by its name for the console."""
     return importlib.import_module(f'swinv2_mm.{TOOLS[name]}')

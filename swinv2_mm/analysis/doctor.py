@@ -2,6 +2,8 @@
 
 Exits with status 1 where something is broken. What is merely not installed is no fault.
 """
+from __future__ import annotations
+
 import argparse
 import importlib
 import json

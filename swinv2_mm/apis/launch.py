@@ -1,4 +1,6 @@
 """What the tools that take a config share: their arguments, and reading it with them applied."""
+from __future__ import annotations
+
 import argparse
 import difflib
 import os
@@ -33,7 +35,7 @@ def override(cfg: Config, options: dict) -> None:
     for key in options:
         beside, names = cfg._cfg_dict, key.split('.')
         for depth, name in enumerate(names):
-            if isinstance(beside, list | tuple):
+            if isinstance(beside, (list, tuple)):
                 if not name.isdigit() or int(name) >= len(beside):
                     break  # mmengine has a sentence for it
                 beside = beside[int(name)]

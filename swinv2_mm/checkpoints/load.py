@@ -1,4 +1,6 @@
 """The one door for weights: `load_backbone(model, path)`, and the same as an `init_cfg`."""
+from __future__ import annotations
+
 import re
 from pathlib import Path
 from typing import NamedTuple

@@ -3,6 +3,8 @@
 Files are untrusted: each is checked before any of its claims is given memory, torch reads it with
 weights_only=True, and what is returned are finite numbers in float32 and nothing else.
 """
+from __future__ import annotations
+
 import hashlib
 from pathlib import Path
 from typing import NamedTuple

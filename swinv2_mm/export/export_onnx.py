@@ -4,6 +4,8 @@ The file takes pictures of one size, any number at a time, as OpenCV reads them 
 255, float32, (B, 3, H, W)); the normalisation of the config is in it. FILE.pt2 is written by
 torch.export instead. Before it gets its name, it must answer as PyTorch does.
 """
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 

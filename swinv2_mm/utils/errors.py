@@ -1,4 +1,6 @@
 """Mistakes of the user: an error whose message is all that needs to be shown."""
+from __future__ import annotations
+
 import errno
 import os
 import re

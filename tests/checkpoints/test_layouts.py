@@ -3,6 +3,7 @@ import pytest
 import timm
 import torch
 from conftest import awaken
+from helpers import paired
 from layout_checks import (
     WINDOWS,
     equal,
@@ -166,7 +167,7 @@ NAMES = {  # of a classifier: what each library calls the same six tensors
 def test_names_are_those_of_the_library(layout):
     native = whole()
     state = from_native(native, layout)
-    for ours, theirs in zip(NAMES['native'], NAMES[layout], strict=True):
+    for ours, theirs in paired(NAMES['native'], NAMES[layout]):
         assert torch.equal(state[theirs], native[ours])
 
 

@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from helpers import paired
 from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 
@@ -44,7 +45,7 @@ def fresh(model, x=X):
 
 
 def same(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    return all(torch.equal(x, y) for x, y in paired(a, b))
 
 
 def biases(model):

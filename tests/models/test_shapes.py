@@ -5,6 +5,7 @@ import oracle
 import pytest
 import torch
 from conftest import awaken
+from helpers import paired
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -79,7 +80,7 @@ def expected(model, x):
 
 
 def assert_near(outs, references, atol=1e-9):
-    for out, reference in zip(outs, references, strict=True):
+    for out, reference in paired(outs, references):
         assert out.shape == reference.shape
         torch.testing.assert_close(out.detach(), reference, rtol=0, atol=atol)
 
@@ -155,7 +156,7 @@ def test_any_dtype_and_layout_gives_finite_features_of_that_dtype(case, dtype):
     model = model.to(dtype)
     with MODES[mode]():
         outs = model(x.to(dtype))
-    for out, reference in zip(outs, model(x.detach().contiguous().to(dtype)), strict=True):
+    for out, reference in paired(outs, model(x.detach().contiguous().to(dtype))):
         assert out.dtype == dtype and out.shape == reference.shape and out.isfinite().all()
 
 

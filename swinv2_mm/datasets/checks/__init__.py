@@ -4,6 +4,8 @@ Each has `check(dataset, where, model)`: the config of one data set, the name of
 config, and the config of the model. It raises UserError where training would fail late, or would
 train on the wrong thing without failing.
 """
+from __future__ import annotations
+
 import importlib
 import os
 from collections.abc import Iterator
@@ -43,7 +45,7 @@ def class_counts(node, place: str = 'model') -> Iterator[tuple[str, int]]:
     else:
         children = [(f'{place}[{i}]', value) for i, value in enumerate(node)]
     for name, child in children:
-        if isinstance(child, dict | list):
+        if isinstance(child, (dict, list)):
             yield from class_counts(child, name)
 
 

@@ -45,7 +45,7 @@ def _is_side(value) -> bool:
 
 
 def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and _finite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and _finite(value)
 
 
 def _finite(value) -> bool:
@@ -152,7 +152,7 @@ def _counts(mask: dict, size: list) -> bool:
     counts = mask.get('counts')
     if isinstance(counts, list):
         return all(_is_integer(c) and c >= 0 for c in counts) and sum(counts) == math.prod(size)
-    return isinstance(counts, str | bytes) and len(counts) > 0
+    return isinstance(counts, (str, bytes)) and len(counts) > 0
 
 
 def _cut(value) -> str:

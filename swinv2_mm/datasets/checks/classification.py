@@ -4,6 +4,8 @@ mmpretrain numbers labels by the alphabetical order of the folders, whatever the
 names in another order would train, and name every result wrongly. It takes each folder for a class,
 and a label of a list as it stands.
 """
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from pathlib import Path

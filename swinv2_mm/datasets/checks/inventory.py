@@ -1,4 +1,6 @@
 """All files of a data set, each with the check it needs; and what is wrong with its lists."""
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Iterator

@@ -3,6 +3,8 @@
 mmseg reads a map when its turn comes and never looks at its numbers: one outside the classes ends a
 run half way with an error of the loss on a CPU, and of the whole device on a GPU.
 """
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 

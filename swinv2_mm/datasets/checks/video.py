@@ -3,6 +3,8 @@
 A label outside the classes would end in an index error inside a loss, on a GPU without its number;
 a folder given wrongly, in videos missing one by one.
 """
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from pathlib import Path
