@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 
+from swinv2_mm.engine.reading import read_safely
 from swinv2_mm.utils.errors import UserError
 
 
@@ -80,6 +81,7 @@ def load_config(args: argparse.Namespace) -> Config:
     if not Path(args.config).is_file():
         raise UserError(f'There is no config at {args.config!r}: give the path of a config file, '
                         'such as configs/det/swinv2_t_cascade.py.')
+    read_safely()
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
     override(cfg, args.cfg_options)

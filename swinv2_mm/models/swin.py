@@ -293,6 +293,8 @@ class _SwinV2(BaseModule):
         if 0 in x.shape:
             raise ValueError(f'Every side of {axes} must be at least 1, got shape '
                              f'{tuple(x.shape)}; check the data pipeline for empty images.')
+        if x.is_cpu and x.dtype == torch.float16:
+            versions.require('float16 on a CPU', 'take bfloat16 or float32')
 
     def init_weights(self) -> None:
         """The official initialisation, then `init_cfg`; a parent's own `init_cfg` is overridden."""
