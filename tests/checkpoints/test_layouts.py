@@ -1,4 +1,5 @@
 """Every public layout, there and back, with the libraries' own models where they are installed."""
+import peers
 import pytest
 import timm
 import torch
@@ -263,9 +264,9 @@ def test_a_timm_model_for_features_only_loads(awake):
     assert {name.split('.')[0] for name in report.fresh} == {'norm0', 'norm1', 'norm2', 'norm3'}
     with torch.no_grad():
         x = torch.randn(1, 3, 256, 256)
-        trunk = peer.eval()(x)[1]  # (B, H, W, C)
-        torch.testing.assert_close(model.eval()(x)[1], model.norm1(trunk).permute(0, 3, 1, 2),
-                                   rtol=0, atol=1e-5)
+        trunk = peers.trunks_in_float64(peer, peer, x)[1]  # (B, H, W, C)
+        torch.testing.assert_close(model.double().eval()(x.double())[1],
+                                   model.norm1(trunk).permute(0, 3, 1, 2), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize('layout', LAYOUTS)
