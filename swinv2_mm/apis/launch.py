@@ -12,6 +12,7 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 
 from swinv2_mm.engine.reading import read_safely
+from swinv2_mm.utils import versions
 from swinv2_mm.utils.errors import UserError
 
 
@@ -84,6 +85,8 @@ def load_config(args: argparse.Namespace) -> Config:
     read_safely()
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
+    if cfg.get('compile'):
+        versions.require('torch.compile of this backbone', 'take `compile` out of the config')
     override(cfg, args.cfg_options)
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(
         Path('work_dirs') / Path(args.config).stem)

@@ -20,7 +20,7 @@ from .errors import UserError
 
 # What needs a newer torch than 2.0 -> the first version that does it.
 SINCE = {
-    'torch.compile of this backbone': (2, 3),
+    'torch.compile of this backbone': (2, 6),
     'a fused optimizer on a CPU': (2, 4),
     'loading into a model without memory (device meta)': (2, 1),
     'float16 on a CPU': (2, 3),
