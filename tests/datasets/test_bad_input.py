@@ -91,13 +91,15 @@ def test_annotations_that_are_not_coco(sentence, folder, content, came, split):
 
 
 @pytest.mark.parametrize('classes, came, advice', [
-    ('(disc,square,blob)', "got ('disc', 'square', 'blob')", "set classes=('disc', 'square')."),
+    ('(disc,square,blob)', "got ('disc', 'square', 'blob')", "'blob' is no category of it"),
+    ('(disc,sqaure)', "got ('disc', 'sqaure')", "did you mean 'square'"),
     ('(cross,ring,star,triangle,square,disc)', "got ('cross', 'ring'",
-     "set classes=('disc', 'square', 'triangle', 'star', 'ring', 'cross')."),
-    ('(disc,square,disc)', "got ('disc', 'square', 'disc')", "set classes=('disc', 'square')."),
+     "set classes=('disc', 'square', 'triangle', 'star', 'ring', 'cross') in "
+     'all data sets.'),
+    ('(disc,square,disc)', "got ('disc', 'square', 'disc')", "set classes=('disc', 'square') in"),
     ('(cat,dog)', "got ('cat', 'dog')", "set classes=('disc', 'square', 'triangle', 'star'"),
     ('disc', "got the string 'disc'", "write ('disc',)."),
-], ids=['not in the file', 'another order', 'twice', 'none of them', 'a bare string'])
+], ids=['not in the file', 'misspelt', 'another order', 'twice', 'none of them', 'a bare string'])
 @pytest.mark.parametrize('tool', ['train', 'test'])
 def test_classes_that_do_not_match_the_data(sentence, folder, tool, classes, came, advice):
     (folder / 'model.pth').touch()
