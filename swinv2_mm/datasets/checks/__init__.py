@@ -100,6 +100,11 @@ def steps_in(pipeline) -> Iterator[dict]:
         yield from steps_in(step)
 
 
+def kind(node: dict) -> str:
+    """The name of a type without its scope."""
+    return str(node.get('type')).rpartition('.')[2]
+
+
 def class_counts(node, place: str = 'model') -> Iterator[tuple[str, int]]:
     """Every num_classes under a model's config, but of heads that have their own sense of it.
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from swinv2_mm.utils.errors import UserError, check_file, did_you_mean, short
 
-from . import class_counts, packages, teaching
+from . import class_counts, packages, pictures, teaching
 from .boxes import Objects, check_entries
 from .findings import Finding
 from .masks import Slim
+from .paths import leads_out
 
 
 def is_coco(dataset: dict) -> bool:
@@ -48,6 +49,10 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
     found = list(check_entries(content, path, folder, root, objects))
     yield from (_fatal(f) if f.kind == 'no boxes' and where == 'train_dataloader' else f
                 for f in found)
+    names = [image.get('file_name') for image in objects.images.values()]
+    paths = [os.path.join(folder, name) for name in names
+             if isinstance(name, str) and not leads_out(name, folder, root)]
+    yield from pictures.depth(paths, dataset.get('pipeline'), where)
     if 'annotations' not in content:
         if not wanted.format_only:
             yield Finding('no field', path, 'has no annotations, so that there is nothing to score '

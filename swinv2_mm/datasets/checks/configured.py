@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from . import coco, datasets_in, steps_in
+from . import coco, datasets_in, kind, steps_in
 from .teaching import WITH_MASK
 
 METRIC_OF_COCO = ('CocoMetric',)
@@ -104,8 +104,3 @@ class Wanted:
                     continue  # said of that split
                 found.append(tuple(category['name'] for category in content['categories']))
         return found
-
-
-def kind(node: dict) -> str:
-    """The name of a type without its scope."""
-    return str(node.get('type')).rpartition('.')[2]

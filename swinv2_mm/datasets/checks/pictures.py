@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from . import steps_in
-from .configured import kind
+from . import kind, steps_in
 from .findings import Finding
 
 FIRST = 8  # pictures that are decoded

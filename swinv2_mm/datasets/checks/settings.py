@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from . import class_counts
-from .configured import Run, kind
+from . import class_counts, kind
+from .configured import Run
 from .findings import Finding
 
 IGNORED = 255  # by mmseg's heads, metric and padding where nothing else is set

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from swinv2_mm.utils.errors import short
 
-from . import coco
-from .configured import METRIC_OF_COCO, Run, kind
+from . import coco, kind
+from .configured import METRIC_OF_COCO, Run
 from .findings import Finding
 
 
