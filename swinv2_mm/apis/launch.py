@@ -1,4 +1,6 @@
 """What the tools that take a config share: their arguments, and reading it with them applied."""
+from __future__ import annotations
+
 import argparse
 import difflib
 import os
@@ -9,6 +11,7 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 
+from swinv2_mm.apis import overrides
 from swinv2_mm.utils.errors import UserError
 
 
@@ -23,12 +26,13 @@ class Options(DictAction):
         super().__call__(parser, namespace, values, option_string)
 
 
-def override(cfg: Config, options: dict) -> None:
+def override(cfg: Config, options: dict, testing: bool | None = None) -> None:
     """Merge settings KEY: VALUE into a config, in place.
 
     A name that is not there is a new setting, but one that a name beside it resembles closely is
     taken for a slip, which mmengine would add without a word and nothing would ever read. Where
-    there is a `type`, its constructor knows better, and says so itself.
+    there is a `type`, its constructor knows better, and says so itself. Options that nothing reads
+    are refused or told; `testing` says for which tool.
     """
     for key in options:
         beside, names = cfg._cfg_dict, key.split('.')
@@ -48,7 +52,11 @@ def override(cfg: Config, options: dict) -> None:
                     f'{name!r}: mend it, or put a new setting so named into a config file.')
             else:
                 break
+    overrides.refuse_unread(cfg, options)
+    before = overrides.snapshot(cfg) if options else cfg
     cfg.merge_from_dict(options)
+    if testing is not None and options:
+        overrides.tell_unread(before, cfg, options, testing)
 
 
 def _slip_of(name: str, names) -> str | None:
@@ -80,7 +88,7 @@ def load_config(args: argparse.Namespace) -> Config:
                         'such as configs/det/swinv2_t_cascade.py.')
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
-    override(cfg, args.cfg_options)
+    override(cfg, args.cfg_options, testing=hasattr(args, 'checkpoint'))
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(
         Path('work_dirs') / Path(args.config).stem)
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
