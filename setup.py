@@ -89,7 +89,7 @@ setup(
     license='Apache-2.0',
     packages=find_packages(include=['swinv2_mm', 'swinv2_mm.*']),
     cmdclass={'build_py': BuildWithMim},
-    python_requires='>=3.10',
+    python_requires='>=3.9',
     install_requires=['torch'],
     extras_require=EXTRAS,
     entry_points={'console_scripts': ['swinv2-mm = swinv2_mm.cli:main']},

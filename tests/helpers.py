@@ -7,14 +7,30 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from swinv2_mm.cli import TOOLS
+from swinv2_mm.utils import versions
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = 'configs/demo/det_nano.py'
 
 # At the end of the path: tools/test.py must not hide a library.
+
+
+def needs(what, *values):
+    """A case of a parametrized test for a torch that does `what`; see swinv2_mm.utils.versions."""
+    major, minor = versions.SINCE[what]
+    return pytest.param(*values, marks=pytest.mark.skipif(
+        not versions.can(what), reason=f'{what} needs torch {major}.{minor}'))
+
+
+def paired(*rows):
+    """zip of rows that must be equally long, as `strict=True` has it from Python 3.10 on."""
+    rows = [list(row) for row in rows]
+    assert len({len(row) for row in rows}) == 1, [len(row) for row in rows]
+    return zip(*rows)
 
 
 def load_tool(name):

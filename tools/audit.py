@@ -4,6 +4,8 @@ pip-audit does the work (`pip install pip-audit`), and asks a database on the ne
 0: none known; 1: some are, one line each; 3: it could not be asked, which is said and proves
 nothing.
 """
+from __future__ import annotations
+
 import argparse
 import json
 import subprocess

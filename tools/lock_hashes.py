@@ -8,6 +8,8 @@ hash is (`pip install --dry-run --report`); the answer is the index's, and nothi
 With hashes, pip refuses a file that is not the one that was pinned. Packages without a wheel are
 pinned by the hash of their source.
 """
+from __future__ import annotations
+
 import argparse
 import json
 import re

@@ -3,6 +3,8 @@
 Choose a model, drop a picture or a video, and move the sliders. The page is for this machine
 alone unless --host says otherwise, and needs no network.
 """
+from __future__ import annotations
+
 import argparse
 import importlib.util
 import os

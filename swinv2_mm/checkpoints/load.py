@@ -1,4 +1,6 @@
 """The one door for weights: `load_backbone(model, path)`, and the same as an `init_cfg`."""
+from __future__ import annotations
+
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +10,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..registry import WEIGHT_INITIALIZERS
+from ..utils import versions
 from . import transfer
 from .imagenet import CLASSES_22K, ROWS_OF_1K
 from .layouts import LAYOUTS, detect_layout, few, plan, to_native
@@ -75,7 +78,12 @@ def load_backbone(model: nn.Module, source: str | Path | dict[str, Tensor],
     if sizes is not None:
         model.pretrained_window_sizes = sizes
     loaded = {name: fitted[name] for name in own if name in fitted}
-    model.load_state_dict(loaded, strict=False, assign=own[PATCH].is_meta)
+    assign = {}
+    if own[PATCH].is_meta:
+        versions.require('loading into a model without memory (device meta)',
+                         'build the model on another device')
+        assign = dict(assign=True)
+    model.load_state_dict(loaded, strict=False, **assign)
     unused = [name for name in native if name not in own and name not in filled]
     fresh = [name for name in own if name not in fitted]
     return LoadReport([*loaded, *filled], unused + dropped, fresh, layout, tuple(notes))

@@ -3,6 +3,8 @@
 Files are untrusted: each is checked before any of its claims is given memory, torch reads it with
 weights_only=True, and what is returned are finite numbers in float32 and nothing else.
 """
+from __future__ import annotations
+
 import hashlib
 from pathlib import Path
 from typing import NamedTuple
@@ -84,13 +86,14 @@ def read_contents(source: str | Path, ema: bool = False) -> Contents:
             content, metadata = _read_file(path, mapped=False)
             state, notes = _unwrap(content, path, ema)
     except Refused as error:
-        raise _refusal(path, error) from error
+        raise refusal(path, error) from error
     del content  # so that each tensor is freed as soon as its float32 copy is there
     notes += _tidy(state, path)
     return Contents(state, metadata, notes)
 
 
-def _refusal(path: Path, error: Refused) -> ValueError:
+def refusal(path: Path, error: Refused) -> ValueError:
+    """The whole sentence about a file that was refused."""
     return ValueError(f'{path} must be a torch file of tensors and plain values or a safetensors '
                       f'file, and it {error}: {error.advice}.')
 
@@ -103,7 +106,7 @@ def read_metadata(source: str | Path) -> dict[str, str]:
     try:
         return safe_files.read_metadata(path)
     except Refused as error:
-        raise _refusal(path, error) from error
+        raise refusal(path, error) from error
 
 
 def locate(source: str | Path) -> Path:

@@ -2,6 +2,8 @@
 
 Every function takes and gives plain state dicts, most of them under native names.
 """
+from __future__ import annotations
+
 import json
 import math
 import re

@@ -68,7 +68,7 @@ def compare(run: Run, model: nn.Module, names: list[str], images) -> dict[str, f
     """
     largest = dict.fromkeys(names, 0.0)
     for image in images:
-        for name, ours, theirs in zip(names, answers(model, image), run(image), strict=True):
+        for name, ours, theirs in zip(names, answers(model, image), run(image)):
             if ours.shape != theirs.shape:
                 raise UserError(f'The file must answer as PyTorch does, {name} has the shape '
                                 f'{theirs.shape} instead of {ours.shape}: this is a defect.')

@@ -4,6 +4,8 @@ The file takes pictures of one size, any number at a time, as OpenCV reads them 
 255, float32, (B, 3, H, W)); the normalisation of the config is in it. FILE.pt2 is written by
 torch.export instead. Before it gets its name, it must answer as PyTorch does.
 """
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import torch
 from swinv2_mm.apis import launch, model_inputs
 from swinv2_mm.apis.inference.models import load_weights
 from swinv2_mm.export import checks, graphs
-from swinv2_mm.utils import entry
+from swinv2_mm.utils import entry, versions
 from swinv2_mm.utils.errors import UserError, check_file
 
 
@@ -70,6 +72,7 @@ def check(path: Path, model: graphs.Pixels, args) -> None:
 def main(argv: list | None = None) -> None:
     args = parse_args(argv)
     args.size = tuple(args.size)
+    versions.require('export', 'export in another environment; checkpoints load there as here')
     if min(args.size) < 1 or args.opset < 18 or args.time < 0:
         raise UserError('--size must be at least 1 1, --opset at least 18 and --time at least 0, '
                         f'got {args.size[0]} {args.size[1]}, {args.opset} and {args.time}.')

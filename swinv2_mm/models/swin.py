@@ -5,9 +5,12 @@
 Rank shows in three places only: the convolution of the patch embedding, the number of inputs of
 the position network, and the default patch. Parameter names are those of the official code.
 """
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Sequence
+from typing import Union
 
 import torch
 import torch.nn.functional as F
@@ -16,12 +19,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..registry import MODELS
+from ..utils import versions
 from . import arguments, sequential
 from .archs import Arch, resolve
 from .attention import WindowAttention
 from .windows import Layout, Size, plan
 
-Window = int | tuple[int, ...]
+Window = Union[int, tuple[int, ...]]
 
 
 class PatchEmbed(nn.Module):
@@ -111,7 +115,7 @@ class Block(nn.Module):
 
     def _forward_in_parts(self, x: Tensor, layout: Layout) -> Tensor:
         """The same from start to end for a few windows at a time, without gradients."""
-        if sequential.half_is_slow(x) and torch.is_autocast_enabled('cpu'):
+        if sequential.half_is_slow(x) and versions.autocast_dtype('cpu'):
             with torch.autocast('cpu', enabled=False):
                 wide = x.to(self.norm1.weight.dtype)  # torch leaves norms in half precision here
                 return self._forward_in_parts(wide, layout).to(x.dtype)
@@ -289,6 +293,8 @@ class _SwinV2(BaseModule):
         if 0 in x.shape:
             raise ValueError(f'Every side of {axes} must be at least 1, got shape '
                              f'{tuple(x.shape)}; check the data pipeline for empty images.')
+        if x.is_cpu and x.dtype == torch.float16:
+            versions.require('float16 on a CPU', 'take bfloat16 or float32')
 
     def init_weights(self) -> None:
         """The official initialisation, then `init_cfg`; a parent's own `init_cfg` is overridden."""
@@ -303,7 +309,7 @@ class _SwinV2(BaseModule):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.LayerNorm | nn.Conv2d | nn.Conv3d):
+            elif isinstance(module, (nn.LayerNorm, nn.Conv2d, nn.Conv3d)):
                 module.reset_parameters()
             elif isinstance(module, WindowAttention):
                 nn.init.constant_(module.logit_scale, math.log(10.0))
@@ -325,7 +331,7 @@ class _SwinV2(BaseModule):
         for module in self._frozen():
             module.eval().requires_grad_(False)
 
-    def train(self, mode: bool = True) -> '_SwinV2':
+    def train(self, mode: bool = True) -> _SwinV2:
         """As torch's; frozen stages stay in eval mode, so that they drop no path."""
         super().train(mode)
         for module in self._frozen():

@@ -46,7 +46,7 @@ def _load() -> None:
         raise RuntimeError(f'Video needs mmaction2, which is not installed here: run `{INSTALL}`.')
     try:
         _import_package()
-        with (_placeholders('mmpretrain'), _placeholders('mmaction'), _drn()):
+        with _placeholders('mmpretrain'), _placeholders('mmaction'), _drn():
             importlib.import_module('mmaction.models')
         _keep_numpy_names()
     except (ImportError, AssertionError) as error:

@@ -1,8 +1,10 @@
 """Every public layout, there and back, with the libraries' own models where they are installed."""
+import peers
 import pytest
 import timm
 import torch
 from conftest import awaken
+from helpers import paired
 from layout_checks import (
     WINDOWS,
     equal,
@@ -166,7 +168,7 @@ NAMES = {  # of a classifier: what each library calls the same six tensors
 def test_names_are_those_of_the_library(layout):
     native = whole()
     state = from_native(native, layout)
-    for ours, theirs in zip(NAMES['native'], NAMES[layout], strict=True):
+    for ours, theirs in paired(NAMES['native'], NAMES[layout]):
         assert torch.equal(state[theirs], native[ours])
 
 
@@ -262,9 +264,9 @@ def test_a_timm_model_for_features_only_loads(awake):
     assert {name.split('.')[0] for name in report.fresh} == {'norm0', 'norm1', 'norm2', 'norm3'}
     with torch.no_grad():
         x = torch.randn(1, 3, 256, 256)
-        trunk = peer.eval()(x)[1]  # (B, H, W, C)
-        torch.testing.assert_close(model.eval()(x)[1], model.norm1(trunk).permute(0, 3, 1, 2),
-                                   rtol=0, atol=1e-5)
+        trunk = peers.trunks_in_float64(peer, peer, x)[1]  # (B, H, W, C)
+        torch.testing.assert_close(model.double().eval()(x.double())[1],
+                                   model.norm1(trunk).permute(0, 3, 1, 2), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize('layout', LAYOUTS)

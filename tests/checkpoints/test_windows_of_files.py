@@ -2,6 +2,7 @@
 import pytest
 import torch
 from conftest import awaken
+from helpers import paired
 from mmengine.runner import load_state_dict
 from test_checkpoints import TRAINED, coords_table, official
 
@@ -43,7 +44,7 @@ def features(model, size=(128, 96)):
 
 
 def assert_equal(outs, others):
-    assert all(torch.equal(out, other) for out, other in zip(outs, others, strict=True))
+    assert all(torch.equal(out, other) for out, other in paired(outs, others))
 
 
 def expected(stem):

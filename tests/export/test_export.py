@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import awaken
-from helpers import ROOT, checked, load_tool, run_tool
+from helpers import ROOT, checked, load_tool, paired, run_tool
 from small_models import small
 
 from swinv2_mm import SwinTransformerV2, SwinTransformerV2Video
@@ -60,7 +60,7 @@ def test_a_fixed_backbone_computes_what_the_backbone_does(size, window):
         out_indices=(0, 1), drop_path_rate=0.0)).eval()
     image = torch.randn(3, 3, *size, generator=torch.Generator().manual_seed(0))
     # With gradients, so that it goes through the modules one by one.
-    for ours, theirs in zip(fix(backbone, image[:1])(image), backbone(image), strict=True):
+    for ours, theirs in paired(fix(backbone, image[:1])(image), backbone(image)):
         assert (ours - theirs).abs().max() < 1e-5
 
 
@@ -107,7 +107,7 @@ def test_a_segmentor_in_onnxruntime_answers_as_mmseg_does(tmp_path):
         size = dict(ori_shape=(32, 64), img_shape=(32, 64))
         samples = model.test_step(dict(inputs=list(images), data_samples=[
             SegDataSample(metainfo=size) for _ in images]))
-    for sample, values, classes in zip(samples, logits, labels, strict=True):
+    for sample, values, classes in paired(samples, logits, labels):
         assert np.abs(values - sample.seg_logits.data.numpy()).max() < 1e-4
         assert (classes == sample.pred_sem_seg.data[0].numpy()).mean() > 0.999
     assert 'Attention' not in operations(file)  # runtimes of before have no such operation
@@ -123,7 +123,7 @@ def test_the_backbone_of_a_detector_is_exported_by_torch(tmp_path):
     with torch.no_grad():
         expected = model.backbone(model.data_preprocessor(dict(inputs=list(images)))['inputs'])
     outs = checks.runner(file, '.pt2', 1)(images.float().numpy())
-    for ours, theirs in zip(outs, expected, strict=True):
+    for ours, theirs in paired(outs, expected):
         assert np.abs(ours - theirs.numpy()).max() < 1e-5
 
 

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import needs
 
 from swinv2_mm import SwinTransformerV2, SwinTransformerV2Video
 from swinv2_mm.models import sequential, windows
@@ -86,7 +87,7 @@ def test_a_token_sees_all_of_its_window_but_padding_and_strangers_only_across_th
             assert not mask.isneginf().all(-1).any()  # no row without any key: that is 0 / 0
 
 
-@pytest.mark.parametrize('dtype', [torch.float64, torch.float16])
+@pytest.mark.parametrize('dtype', [torch.float64, needs('float16 on a CPU', torch.float16)])
 def test_whatever_stands_in_the_padding_no_token_sees_it(awake, monkeypatch, dtype):
     model = awake(SwinTransformerV2('nano', window_size=(4, 5))).eval().to(dtype)
     x = images(1, 3, 76, 50, dtype=dtype)

@@ -1,4 +1,6 @@
 """What convert.py and publish.py share: errors in one sentence, and output files in one piece."""
+from __future__ import annotations
+
 import argparse
 import contextlib
 import json

@@ -1,4 +1,6 @@
 """Config and checkpoint -> a `Predictor`, by the Inferencer of the config's library."""
+from __future__ import annotations
+
 import importlib
 import logging
 import warnings

@@ -7,6 +7,8 @@ writes OUT/SPLIT.json and OUT/images/. VOC counts pixels from 1 and takes the la
 come out as x, y, width, height from 0. Boxes without an area, and objects of other classes than
 --classes, are left out and counted.
 """
+from __future__ import annotations
+
 import argparse
 import shutil
 from collections import Counter
