@@ -25,7 +25,8 @@ model = dict(
     head=dict(in_channels=256))
 """, 'shapes_crops'),
     'mmaction': ("""
-_base_ = 'mmaction::recognition/swin/swin-tiny-p244-w877_in1k-pre_8xb8-amp-32x2x1-30e_kinetics400-rgb.py'
+_base_ = ('mmaction::recognition/swin/'
+          'swin-tiny-p244-w877_in1k-pre_8xb8-amp-32x2x1-30e_kinetics400-rgb.py')
 custom_imports = dict(imports=['swinv2_mm.utils.compat'], allow_failed_imports=False)
 model = dict(
     backbone=dict(_delete_=True, type='swinv2_mm.SwinTransformerV2Video', arch='nano',
