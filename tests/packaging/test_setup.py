@@ -8,10 +8,10 @@ import sys
 import tarfile
 from types import SimpleNamespace
 
-import build_mmcv
 import pytest
-from helpers import ROOT
+from helpers import ROOT, script
 
+build_mmcv = script('build_mmcv')
 KEY = f'onedl-mmcv-2.3.6-torch{build_mmcv.metadata.version("torch")}'
 
 
