@@ -137,7 +137,9 @@ def check_map(folder: Path, number: int) -> str | None:
 
 def annotations(folder: Path, number: int) -> str | None:
     """What the start of a run accepts is loaded by mmdet, with finite boxes and names inside."""
-    from swinv2_mm.datasets.checks import coco
+    from swinv2_mm.datasets import repairs
+    from swinv2_mm.datasets.checks import boxes, coco, teaching
+    from swinv2_mm.datasets.checks.configured import Run
     from swinv2_mm.utils.errors import UserError
 
     rng = random.Random(number)
@@ -149,11 +151,19 @@ def annotations(folder: Path, number: int) -> str | None:
         path.write_text(json.dumps(content))
     else:
         path.write_bytes(damaged(json.dumps(contents()).encode(), rng, TEXTS))
-    dataset = dict(data_root=f'{folder}/', data_prefix=dict(img='train/'))
+    repairs.install()
+    objects = boxes.Objects()
+    wanted = Run({}, ('train',)).wanted('train')
     try:
-        content = coco._read(str(path))
-        with open(os.devnull, 'w') as nothing:
-            coco._check_entries(content, str(path), dataset, 'train_dataloader', nothing)
+        content = coco.read(str(path))
+        found = list(boxes.check_entries(content, str(path), f'{folder}/train', f'{folder}/',
+                                         objects))
+        names = {c['id']: c['name'] for c in content['categories']
+                 if isinstance(c.get('id'), int)}
+        found += teaching.find(objects, names, str(path), 'train_dataloader', wanted)
+        for finding in found:
+            if finding.level == 'error' or finding.kind == 'no boxes':
+                raise UserError(finding.sentence)
     except UserError as error:
         return told(error, str(path))
     except Exception as error:  # noqa: BLE001
@@ -222,10 +232,11 @@ def lists(folder: Path, number: int) -> str | None:
                    metainfo=dict(classes=('a', 'b')))
     try:
         if ending == '.mp4':
-            video.check(dataset, 'train_dataloader', {})
+            list(video.find(dataset, 'train_dataloader', {}, None))
             names = [line.split()[0] for line in path.read_text().splitlines()]
         else:
-            names = classification._check_list(str(path), 2, str(folder), 'train_dataloader')
+            lines = classification._check_list(str(path), 2, str(folder), 'train_dataloader')
+            names = [name for name, _ in lines]
             check_names(names, str(folder), str(folder), str(path), 'train_dataloader')
     except UserError as error:
         return told(error)

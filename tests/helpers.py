@@ -1,5 +1,5 @@
 """What several test files share: tools as modules, tool runs, a tiny data set, detector steps."""
-import importlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -36,6 +36,14 @@ def paired(*rows):
 def load_tool(name):
     """The module behind a tool, by its name for the console."""
     return importlib.import_module(f'swinv2_mm.{TOOLS[name]}')
+
+
+def script(name):
+    """tools/NAME.py, one that is no tool of the package, as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / 'tools' / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def run_tool(*command, timeout=1200):

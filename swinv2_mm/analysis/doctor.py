@@ -152,7 +152,7 @@ def _import_fix(name: str, said: str) -> str:
                 '--no-deps onedl-mmcv')
     if name == 'cv2' and '.so' in said:
         return 'sudo apt install libgl1 libglib2.0-0 (Fedora: dnf install mesa-libGL glib2)'
-    return 'install the versions that requirements.lock names'
+    return 'install the versions that pyproject.toml names'
 
 
 def check_torch() -> list[Finding]:

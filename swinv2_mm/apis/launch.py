@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 
+from swinv2_mm.apis import overrides
 from swinv2_mm.engine.reading import read_safely
 from swinv2_mm.utils import versions
 from swinv2_mm.utils.errors import UserError
@@ -27,12 +28,13 @@ class Options(DictAction):
         super().__call__(parser, namespace, values, option_string)
 
 
-def override(cfg: Config, options: dict) -> None:
+def override(cfg: Config, options: dict, testing: bool | None = None) -> None:
     """Merge settings KEY: VALUE into a config, in place.
 
     A name that is not there is a new setting, but one that a name beside it resembles closely is
     taken for a slip, which mmengine would add without a word and nothing would ever read. Where
-    there is a `type`, its constructor knows better, and says so itself.
+    there is a `type`, its constructor knows better, and says so itself. Options that nothing reads
+    are refused or told; `testing` says for which tool.
     """
     for key in options:
         beside, names = cfg._cfg_dict, key.split('.')
@@ -52,7 +54,11 @@ def override(cfg: Config, options: dict) -> None:
                     f'{name!r}: mend it, or put a new setting so named into a config file.')
             else:
                 break
+    overrides.refuse_unread(cfg, options)
+    before = overrides.snapshot(cfg) if options else cfg
     cfg.merge_from_dict(options)
+    if testing is not None and options:
+        overrides.tell_unread(before, cfg, options, testing)
 
 
 def _slip_of(name: str, names) -> str | None:
@@ -87,7 +93,7 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.launcher = args.launcher
     if cfg.get('compile'):
         versions.require('torch.compile of this backbone', 'take `compile` out of the config')
-    override(cfg, args.cfg_options)
+    override(cfg, args.cfg_options, testing=hasattr(args, 'checkpoint'))
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(
         Path('work_dirs') / Path(args.config).stem)
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':

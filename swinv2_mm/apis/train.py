@@ -50,6 +50,18 @@ def apply(args, cfg: Config) -> None:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.seed is not None or args.deterministic:
         cfg.randomness = dict(seed=args.seed, deterministic=args.deterministic)
+    _add_hooks(cfg)
+
+
+def _add_hooks(cfg: Config) -> None:
+    """What every training needs, configs of others too: NaN ends it, its rates are its config's."""
+    default, custom = cfg.get('default_hooks') or {}, list(cfg.get('custom_hooks') or [])
+    kinds = {hook['type'] for hook in (*default.values(), *custom)
+             if isinstance(hook, dict) and isinstance(hook.get('type'), str)}
+    if 'numerics' not in default and not kinds & {'NumericsHook', 'swinv2_mm.NumericsHook'}:
+        custom.append(dict(type='swinv2_mm.NumericsHook'))
+    custom.append(dict(type='swinv2_mm.ScheduleHook'))
+    cfg.custom_hooks = custom
 
 
 def main():

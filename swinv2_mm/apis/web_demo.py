@@ -15,7 +15,7 @@ from swinv2_mm.apis.inference.sources import PICTURES, VIDEOS
 from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError
 
-INSTALL = 'pip install -c requirements.lock gradio'
+INSTALL = "pip install 'gradio>=6.31,<7'"
 SCORE = 0.3
 WINDOW = 32  # the largest on the slider
 

@@ -4,6 +4,7 @@ from .checkpoints import CheckpointHook
 from .numerics import NumericsHook
 from .optimizer import SwinV2OptimWrapperConstructor
 from .records import LocalVisBackend
+from .schedules import ScheduleHook
 
 __all__ = ['ActivationHook', 'CheckpointHook', 'LocalVisBackend', 'NumericsHook',
-           'SwinV2OptimWrapperConstructor']
+           'ScheduleHook', 'SwinV2OptimWrapperConstructor']

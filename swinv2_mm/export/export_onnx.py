@@ -54,12 +54,10 @@ def load(args) -> graphs.Pixels:
     return graphs.Pixels(model.eval().requires_grad_(False), args.part).eval()
 
 
-def check(path: Path, model: graphs.Pixels, args) -> None:
-    """Compare a file with PyTorch, and print what comes out."""
+def check(path: Path, model: graphs.Pixels, images: list, args) -> None:
+    """Compare a file with the library's own predictions, and print what comes out."""
     run = checks.runner(path, args.out.suffix, torch.get_num_threads())
-    channels = model.model.backbone.in_channels
-    images = list(checks.pictures(args.images, args.size, channels))
-    found = checks.compare(run, model, model.outputs, images)
+    found = checks.compare(checks.read_as(model, run), checks.library(model), model.outputs, images)
     on = 'pictures' if args.images else 'pictures of noise'
     print(f'on {len(images)} {on} it differs from PyTorch by at most '
           + ', '.join(f'{value:.2g} ({name})' for name, value in found.items()))
@@ -80,11 +78,13 @@ def main(argv: list | None = None) -> None:
         raise UserError('--out must be a file that ends in .onnx or .pt2, in a folder that is '
                         f'there, got {str(args.out)!r}.')
     model = load(args)
+    images = list(checks.pictures(args.images, args.size, model.model.backbone.in_channels))
+    checks.known(model, images[:2])
     part = args.out.with_name(f'{args.out.stem}.part{args.out.suffix}')
     try:
         graphs.write(graphs.trace(model, args.size), part, model.outputs, args.opset)
         if not args.no_check:
-            check(part, model, args)
+            check(part, model, images, args)
         part.replace(args.out)
     except OSError as error:
         raise UserError(f'{args.out} cannot be written ({error.strerror}): make room, or give '

@@ -52,7 +52,7 @@ def _load() -> None:
     except (ImportError, AssertionError) as error:
         raise RuntimeError('mmaction2 does not import beside the other packages here, it says '
                            f'"{" ".join(str(error).split())}": install the versions that '
-                           'requirements.lock names.') from error
+                           'pyproject.toml names.') from error
 
 
 def _import_package() -> None:

@@ -1,6 +1,7 @@
 """Mistakes of the user: an error whose message is all that needs to be shown."""
 from __future__ import annotations
 
+import difflib
 import errno
 import os
 import re
@@ -36,3 +37,12 @@ def outside_fault(error: Exception) -> str | None:
         return ('Another process of this training is gone: look for its last words above or in '
                 'its own log, then go on with --resume.')
     return None
+
+
+def did_you_mean(name: str, names) -> str | None:
+    """The one of `names` that `name` seems to be a slip of; None where none is near."""
+    near = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    if near:
+        return near[0]
+    # Two letters swapped in a short word are far apart for difflib.
+    return next((other for other in names if sorted(other.lower()) == sorted(name.lower())), None)

@@ -50,7 +50,7 @@ def test_builds_of_opencv_of_several_versions_are_wrong():
 @pytest.mark.parametrize('module, error, fix', [
     ('mmcv.ops', ImportError('undefined symbol: _ZN2at'), 'pip cache remove onedl_mmcv'),
     ('cv2', ImportError('libGL.so.1: cannot open'), 'libgl1'),
-    ('swinv2_mm.utils.compat', RuntimeError('mmaction2 does not import'), 'requirements.lock')])
+    ('swinv2_mm.utils.compat', RuntimeError('mmaction2 does not import'), 'pyproject.toml')])
 def test_what_does_not_import_is_wrong_with_its_own_words(module, error, fix):
     def load(name):
         if name == module:

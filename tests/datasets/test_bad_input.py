@@ -91,13 +91,15 @@ def test_annotations_that_are_not_coco(sentence, folder, content, came, split):
 
 
 @pytest.mark.parametrize('classes, came, advice', [
-    ('(disc,square,blob)', "got ('disc', 'square', 'blob')", "set classes=('disc', 'square')."),
+    ('(disc,square,blob)', "got ('disc', 'square', 'blob')", "'blob' is no category of it"),
+    ('(disc,sqaure)', "got ('disc', 'sqaure')", "did you mean 'square'"),
     ('(cross,ring,star,triangle,square,disc)', "got ('cross', 'ring'",
-     "set classes=('disc', 'square', 'triangle', 'star', 'ring', 'cross')."),
-    ('(disc,square,disc)', "got ('disc', 'square', 'disc')", "set classes=('disc', 'square')."),
+     "set classes=('disc', 'square', 'triangle', 'star', 'ring', 'cross') in "
+     'all data sets.'),
+    ('(disc,square,disc)', "got ('disc', 'square', 'disc')", "set classes=('disc', 'square') in"),
     ('(cat,dog)', "got ('cat', 'dog')", "set classes=('disc', 'square', 'triangle', 'star'"),
     ('disc', "got the string 'disc'", "write ('disc',)."),
-], ids=['not in the file', 'another order', 'twice', 'none of them', 'a bare string'])
+], ids=['not in the file', 'misspelt', 'another order', 'twice', 'none of them', 'a bare string'])
 @pytest.mark.parametrize('tool', ['train', 'test'])
 def test_classes_that_do_not_match_the_data(sentence, folder, tool, classes, came, advice):
     (folder / 'model.pth').touch()
@@ -189,17 +191,19 @@ def test_a_slip_in_the_name_of_a_setting_is_named(sentence):
 
 def test_new_settings_are_no_slips():
     from swinv2_mm.apis import launch
-    cfg = Config(dict(stage_norm1=dict(lr=1), head=dict(type='Head', in_channels=3), seed=1,
-                      pipeline=[dict(type='Load', to_float32=True)]))
+    cfg = Config(dict(model=dict(
+        stage_norm1=dict(lr=1), head=dict(type='Head', in_channels=3), seed=1,
+        pipeline=[dict(type='Load', to_float32=True)])))
     launch.override(cfg, {
-        'stage_norm2.lr': 2, 'head.c1_in_channels': 4, 'val_dataloader.batch_size': 1,
-        'pipeline.0.to_float': 6, 'new.one': 7})
-    assert (cfg.stage_norm2.lr, cfg.head.c1_in_channels, cfg.val_dataloader.batch_size) == (2, 4, 1)
-    assert (cfg.pipeline[0].to_float, cfg.new.one) == (6, 7)
+        'model.stage_norm2.lr': 2, 'model.head.c1_in_channels': 4, 'val_dataloader.batch_size': 1,
+        'model.pipeline.0.to_float': 6, 'new.one': 7})
+    model = cfg.model
+    assert (model.stage_norm2.lr, model.head.c1_in_channels) == (2, 4)
+    assert (model.pipeline[0].to_float, cfg.new.one, cfg.val_dataloader.batch_size) == (6, 7, 1)
     with pytest.raises(KeyError, match='Index 1 exceeds the length of list'):
-        launch.override(cfg, {'pipeline.1.type': 'Other'})
+        launch.override(cfg, {'model.pipeline.1.type': 'Other'})
     with pytest.raises(TypeError, match="seed={'a': 1} in child config cannot inherit"):
-        launch.override(cfg, {'seed.a': 1})
+        launch.override(cfg, {'model.seed.a': 1})
 
 
 # The rest goes through whole processes: the error comes from deep inside, and its sentence must

@@ -60,8 +60,7 @@ def test_what_mmpretrain_reads_is_what_was_checked(root):
     refused(config(root, classes=CLASSES[::-1]),
             f"metainfo.classes of train_dataloader.dataset must be the folders of {root}/train in "
             "alphabetical order, got ('owl', 'dog', 'cat') where the folders are ('cat', 'dog', "
-            "'owl'): set classes=('cat', 'dog', 'owl'), or take away the folders that are no "
-            'class.')
+            "'owl'): set classes=('cat', 'dog', 'owl') in all data sets.")
 
 
 def test_a_folder_that_is_no_class_is_refused_though_it_is_hidden(root):
@@ -69,8 +68,7 @@ def test_a_folder_that_is_no_class_is_refused_though_it_is_hidden(root):
     refused(config(root),
             f"metainfo.classes of train_dataloader.dataset must be the folders of {root}/train in "
             "alphabetical order, got ('cat', 'dog', 'owl') where the folders are ('.cache', 'cat', "
-            "'dog', 'owl'): set classes=('.cache', 'cat', 'dog', 'owl'), or take away the folders "
-            'that are no class.')
+            "'dog', 'owl'): take away '.cache', which no class is named after.")
 
 
 def test_missing_data_is_refused_with_the_setting_to_change(root):

@@ -35,6 +35,9 @@ def config(folder, *, heads=3, dataset=None, head=None, pipeline=None):
     """The CamVid example, turned to the data in a folder."""
     cfg = Config.fromfile(CONFIG)
     cfg.model.decode_head.update(num_classes=heads, **(head or {}))
+    cfg.model.decode_head.loss_decode.class_weight = None  # those of CamVid's classes
+    if 'ignore_index' in (head or {}):
+        cfg.model.data_preprocessor.seg_pad_val = head['ignore_index']
     cfg.train_dataloader.dataset.update(data_root=f'{folder}/', **(dataset or {}))
     cfg.train_dataloader.dataset.metainfo = dict(classes=CLASSES)
     if pipeline is not None:

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from PIL import Image
 from test_dataset_check import check, listed
 
-from swinv2_mm.datasets.checks import boxes, check_data, coco
+from swinv2_mm.datasets.checks import boxes, check_data
 from swinv2_mm.utils.errors import UserError
 
 
@@ -22,7 +22,7 @@ def contents():
     return dict(
         images=[dict(id=1, file_name='a.jpg', **size), dict(id=2, file_name='b.jpg', **size)],
         categories=[dict(id=3, name='disc'), dict(id=7, name='square')],
-        annotations=[dict(id=i, image_id=1 + i % 2, category_id=3 + 4 * (i % 2), iscrowd=0,
+        annotations=[dict(id=i or 9, image_id=1 + i % 2, category_id=3 + 4 * (i % 2), iscrowd=0,
                           bbox=[4, 5, 20, 10], area=200,
                           segmentation=[[4, 5, 24, 5, 24, 15, 4, 15]]) for i in range(4)])
 
@@ -104,6 +104,8 @@ data = dict(data_root='{root}/', metainfo=dict(classes=('disc', 'square')))
 train_dataloader = dict(dataset=data)
 val_dataloader = dict(dataset=data)
 test_dataloader = val_dataloader
+val_evaluator = dict(ann_file='{root}/val.json')
+test_evaluator = val_evaluator
 for head in _base_.model.roi_head.bbox_head + _base_.model.roi_head.mask_head:
     head.num_classes = 2
 """)
@@ -111,7 +113,7 @@ for head in _base_.model.roi_head.bbox_head + _base_.model.roi_head.mask_head:
 
 
 @pytest.mark.parametrize('name', ENTRIES)
-def test_a_wrong_entry_is_found_and_refused_if_it_is_an_error(name, tmp_path):
+def test_a_wrong_entry_is_found(name, tmp_path):
     change, kind, says = ENTRIES[name]
     content = contents()
     change(content)
@@ -120,23 +122,34 @@ def test_a_wrong_entry_is_found_and_refused_if_it_is_an_error(name, tmp_path):
     of_kind = [f for f in found if f.kind == kind]
     assert of_kind and all(re.search(says, f.text) for f in of_kind), found
     assert all(len(f.text) < 250 for f in found)
-    dataset = dict(data_root=f'{tmp_path}/', data_prefix=dict(img='train/'))
-    if of_kind[0].level == 'error':
-        with pytest.raises(UserError, match='must be sound, and has|must be sound, and names'):
-            coco._check_entries(content, 'x.json', dataset, 'train_dataloader')
-    else:
-        coco._check_entries(content, 'x.json', dataset, 'train_dataloader')
 
 
-def test_training_needs_a_box_and_testing_does_not(capsys):
-    dataset, content = dict(data_root='/data/', data_prefix=dict(img='train/')), contents()
+def written(root, content, split='train'):
+    (root / f'{split}.json').write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize('name', ['nan box', 'no width', 'an id again', 'a name above'])
+def test_an_entry_that_is_an_error_ends_a_run_before_it_starts(name, data):
+    root, config = data
+    content = contents()
+    ENTRIES[name][0](content)
+    written(root, content)
+    with pytest.raises(UserError, match=f'^{root}/train.json (has|names) .*: .*\\.$'):
+        check_data(Config.fromfile(config), 'train')
+
+
+def test_training_needs_a_box_and_testing_does_not(data):
+    root, config = data
+    content = contents()
     for left in ([dict(e, bbox=[40, 5, 20, 10]) for e in content['annotations']], []):
         content['annotations'] = left
-        coco._check_entries(content, 'x.json', dataset, 'val_dataloader')
+        written(root, content)
+        written(root, content, 'val')
+        check_data(Config.fromfile(config), 'val')
         if left:  # over the edge, and of use
-            coco._check_entries(content, 'x.json', dataset, 'train_dataloader')
-    with pytest.raises(UserError, match='x.json must be sound, and has 2 images and no box of use'):
-        coco._check_entries(content, 'x.json', dataset, 'train_dataloader')
+            check_data(Config.fromfile(config), 'train')
+    with pytest.raises(UserError, match='train.json has 2 images and no box of use: label'):
+        check_data(Config.fromfile(config), 'train')
 
 
 def test_entries_that_are_left_out_are_counted_when_a_run_starts(data, capsys):
@@ -146,8 +159,8 @@ def test_entries_that_are_left_out_are_counted_when_a_run_starts(data, capsys):
     (root / 'train.json').write_text(json.dumps(content))
     check_data(Config.fromfile(config), 'train', 'val')
     out = capsys.readouterr().out
-    assert "train_dataloader: 1 annotations are of the kind 'empty box'" in out
-    assert 'val_dataloader' not in out
+    assert 'Warning: ' in out and 'train.json has annotation 2 with a box of 0 x 10' in out
+    assert 'val.json' not in out
 
 
 def test_a_config_is_checked_with_its_lists_and_sizes(data, tmp_path):
@@ -269,7 +282,7 @@ train_dataloader = dict(dataset=dict(data_root='{tmp_path}/data/'))
     status, found = listed(config, '--splits', 'train', '--out', tmp_path / 'a.csv')
     assert status == 1 and {where.rpartition('train/')[2]: rows[0][1]
                             for where, rows in found.items()} == {
-        'star': 'no files', 'disc/notes.txt': 'ignored', 'ring/b.png': 'empty'}
+        f'{root}': 'absent class', 'disc/notes.txt': 'ignored', 'ring/b.png': 'empty'}
 
 
 def test_mistakes_in_the_arguments_end_in_a_sentence(tmp_path, capsys):

@@ -20,6 +20,7 @@ from helpers import (
     train_step,
 )
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('**/*.md'))]
@@ -61,10 +62,10 @@ def test_blocks_are_found_by_their_name():
     assert blocks('bash', text) == [(None, 'make\n')]
 
 
-def test_three_lines_turn_a_config_that_mmdet_ships_into_a_swinv2_one(tmp_path):
+def test_three_settings_turn_a_config_that_mmdet_ships_into_a_swinv2_one(tmp_path):
     text = block('swap')
     changed = [line for line in code_lines(text) if not line.startswith('_base_')]
-    assert len(changed) <= 3
+    assert len(changed) <= 6  # three settings: backbone, neck, optimizer
     assert "_base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'" in text
     (tmp_path / 'swapped.py').write_text(text)
     cfg = Config.fromfile(tmp_path / 'swapped.py')
@@ -84,6 +85,31 @@ def test_three_lines_turn_a_config_that_mmdet_ships_into_a_swinv2_one(tmp_path):
     assert all(p.grad is not None for p in model.backbone.parameters() if p.requires_grad)
     found = predict(model, sample())
     assert len(found) and found.masks.shape == (len(found), 96, 128)
+
+
+@pytest.mark.slow
+def test_the_three_settings_train(tmp_path):
+    """From scratch, at the size `nano`, on four pictures: mmdet's own SGD goes to NaN here."""
+    text = block('swap').replace("arch='tiny', window_size=16", "arch='nano', window_size=8")
+    (tmp_path / 'swapped.py').write_text(text.replace('[96, 192, 384, 768]', '[32, 64, 128, 256]'))
+    cfg = Config.fromfile(tmp_path / 'swapped.py')
+    for head in (cfg.model.roi_head.bbox_head, cfg.model.roi_head.mask_head):
+        head.num_classes = 2
+    shrink(cfg.model)
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(cfg.model)
+        model.init_weights()
+        wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    model.train()
+    pictures, losses = [sample(), sample(label=0)], []
+    batch = {key: [value for one in pictures for value in one[key]] for key in pictures[0]}
+    for _ in range(25):
+        found = model(**model.data_preprocessor(batch, True), mode='loss')
+        loss, _ = model.parse_losses(found)
+        wrapper.update_params(loss)
+        losses.append(float(loss))
+    assert sum(losses[-3:]) < 0.6 * sum(losses[:3]), losses
 
 
 def two_kinds(folder, dataset):
@@ -175,10 +201,10 @@ def help_of(script):
 @pytest.mark.parametrize('words', commands(), ids=' '.join)
 def test_commands_name_scripts_options_and_targets_that_exist(words):
     if words[0] == 'make':
-        targets = re.findall(r'^([\w-]+):', (ROOT / 'Makefile').read_text(), re.MULTILINE)
-        assert {word for word in words[1:] if '=' not in word} <= set(targets)
+        targets = re.search(r'^\.PHONY: (.+)', (ROOT / 'Makefile').read_text(), re.MULTILINE)
+        assert {word for word in words[1:] if '=' not in word} <= set(targets[1].split())
         return
-    if words[0] == 'pip' or words == ['source', '.venv/bin/activate']:
+    if words[0] in ('pip', 'uv') or words == ['source', '.venv/bin/activate']:
         return
     scripts = [word for word in words[:2] if word.startswith(('tools/', 'benchmarks/'))]
     assert scripts, 'a command of another program: give this test a rule for it'

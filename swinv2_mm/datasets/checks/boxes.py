@@ -3,37 +3,66 @@
 mmdet leaves out boxes without area or outside their image, and objects of categories it does not
 know, and says so of none; a NaN goes into the loss.
 """
-import math
-from collections.abc import Iterator
+from __future__ import annotations
 
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from . import masks
 from .findings import Finding
+from .masks import cut
 from .paths import leads_out
 
 SLACK = 1.0  # pixels over the edge that rounding explains
+LEFT_OUT = ('empty box', 'box outside')  # by mmdet, without a word
 
 
-def check_entries(content: dict, path: str, folder: str, root: str) -> Iterator[Finding]:
+@dataclass
+class Objects:
+    """What a file's annotations come to, for the checks that look at all of them together."""
+
+    images: dict = field(default_factory=dict)  # id -> entry
+    of_use: Counter = field(default_factory=Counter)  # category id -> objects that mmdet learns
+    crowds: Counter = field(default_factory=Counter)  # category id -> iscrowd 1
+    lacking: Counter = field(default_factory=Counter)  # field -> objects without it
+    no_mask: list = field(default_factory=list)  # (id, category id, left out) without a mask
+    turned: list = field(default_factory=list)  # (id, degrees) of turned boxes
+    boxes: list = field(default_factory=list)  # (id, box, width, height, area, mask) of each
+
+    @property
+    def count(self) -> int:
+        """All objects with a sound box in a listed image."""
+        return len(self.boxes)
+
+
+def check_entries(content: dict, path: str, folder: str, root: str,
+                  objects: Objects | None = None) -> Iterator[Finding]:
     """Findings on parsed COCO json: lists of images, annotations, categories, as dicts.
 
-    `folder` is where the names of the images start from, `root` the folder of all data.
+    `folder` is where the names of the images start from, `root` the folder of all data. `objects`
+    is filled. Segmentations may be as parsed, or a Mask each.
     """
-    images = {}
+    objects = Objects() if objects is None else objects
     for entry in content['images']:
-        yield from _check_image(entry, images, path, folder, root)
+        yield from _check_image(entry, objects.images, path, folder, root)
     known = set()
     for entry in content['categories']:
         yield from _check_category(entry, known, path)
-    seen, with_box = set(), set()
+    if 'annotations' not in content:
+        return
+    seen, with_box, slim = set(), set(), masks.Slim()
     for entry in content['annotations']:
-        findings = list(_check_annotation(entry, images, known, seen, path))
-        if all(finding.kind == 'box over the edge' for finding in findings):
+        found = list(_check_annotation(entry, objects, known, seen, slim, path))
+        if all(finding.kind == 'box over the edge' for finding in found):
             with_box.add(entry['image_id'])
-        yield from findings
+        yield from found
     if not with_box:
-        yield Finding('no boxes', path, f'has {len(images)} images and no box of use')
-    elif lacking := len(images) - len(with_box):
-        yield Finding('no objects', path, f'has {lacking} of {len(images)} images without a box of '
-                      'use')
+        yield Finding('no boxes', path, f'has {len(objects.images)} images and no box of use')
+    elif lacking := len(objects.images) - len(with_box):
+        yield Finding('no objects', path, f'has {lacking} of {len(objects.images)} images without '
+                      'a box of use')
 
 
 def _is_integer(value) -> bool:
@@ -57,7 +86,7 @@ def _check_category(entry, known: set, path: str) -> Iterator[Finding]:
     ident = entry.get('id') if isinstance(entry, dict) else None
     if not _is_integer(ident) or not isinstance(entry.get('name'), str):
         yield Finding('no field', path, 'has a category without a whole number as id and a text as '
-                      f'name: {_cut(entry)}')
+                      f'name: {cut(entry)}')
     elif ident in known:
         yield Finding('id twice', path, f'has two categories of id {ident}')
     else:
@@ -67,7 +96,7 @@ def _check_category(entry, known: set, path: str) -> Iterator[Finding]:
 def _check_image(entry, images: dict, path: str, folder: str, root: str) -> Iterator[Finding]:
     """Findings on one entry of `images`, which joins `images` by its id where it can be used."""
     if not isinstance(entry, dict) or not _is_integer(entry.get('id')):
-        yield Finding('no field', path, f'has an image without a whole number as id: {_cut(entry)}')
+        yield Finding('no field', path, f'has an image without a whole number as id: {cut(entry)}')
         return
     ident = entry['id']
     if ident in images:
@@ -82,41 +111,56 @@ def _check_image(entry, images: dict, path: str, folder: str, root: str) -> Iter
     for side in ('width', 'height'):
         if not _is_side(entry.get(side)):
             yield Finding('no field', path, f'has an image without a {side} in pixels, id {ident}: '
-                          f'{_cut(entry.get(side))}')
+                          f'{cut(entry.get(side))}')
 
 
-def _check_annotation(entry, images: dict, categories: set, seen: set,
+def _check_annotation(entry, objects: Objects, categories: set, seen: set, slim: masks.Slim,
                       path: str) -> Iterator[Finding]:
     if not isinstance(entry, dict) or not _is_integer(entry.get('id')):
         yield Finding('no field', path, 'has an annotation without a whole number as id: '
-                      f'{_cut(entry)}')
+                      f'{cut(entry)}')
         return
-    where = f'annotation {entry["id"]}'
-    if entry['id'] in seen:
-        yield Finding('id twice', path, f'has two annotations of id {entry["id"]}')
-    seen.add(entry['id'])
+    ident = entry['id']
+    where = f'annotation {ident}'
+    if ident in seen:
+        yield Finding('id twice', path, f'has two annotations of id {ident}')
+    seen.add(ident)
     image, category = entry.get('image_id'), entry.get('category_id')
-    if not _is_integer(image) or image not in images:
-        yield Finding('unknown image', path, f'has {where} of the unknown image {_cut(image)}')
+    if not _is_integer(image) or image not in objects.images:
+        yield Finding('unknown image', path, f'has {where} of the unknown image {cut(image)}')
         return
-    if not _is_integer(category) or category not in categories:
+    known = _is_integer(category) and category in categories
+    if not known:
         yield Finding('unknown class', path, f'has {where} of the unknown category '
-                      f'{_cut(category)}')
-    yield from _check_box(entry, images[image], where, path)
-    yield from _check_mask(entry.get('segmentation'), where, path)
+                      f'{cut(category)}')
+    crowd = entry.get('iscrowd')
+    if crowd is None:
+        objects.lacking['iscrowd'] += 1
+    elif crowd not in (0, 1):  # '0' would count as a crowd
+        yield Finding('no field', path, f'has {where} with iscrowd {cut(crowd)}, neither 0 nor 1')
+    mask = slim.mask(entry.get('segmentation'))
+    if mask and not mask.sound:
+        yield Finding('bad mask', path, f'has {where} with a segmentation that cannot be drawn: '
+                      f'{mask.text}')
+    box = list(_check_box(entry, objects.images[image], where, path))
+    yield from box
+    if known and not any(finding.level == 'error' for finding in box):
+        _count(entry, objects, mask, left_out=any(f.kind in LEFT_OUT for f in box))
 
 
 def _check_box(entry: dict, image: dict, where: str, path: str) -> Iterator[Finding]:
     box = entry.get('bbox')
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
         yield Finding('bad box', path, f'has {where} without four finite numbers as bbox: '
-                      f'{_cut(box)}')
-        return
-    area = entry.get('area')
-    if not _is_number(area):
-        yield Finding('no field', path, f'has {where} without a finite area: {_cut(area)}')
+                      f'{cut(box)}')
         return
     left, top, wide, high = box
+    area = entry.get('area')
+    if area is None:
+        area = wide * high
+    if not _is_number(area):
+        yield Finding('no field', path, f'has {where} without a finite area: {cut(area)}')
+        return
     if wide < 1 or high < 1 or area <= 0:
         yield Finding('empty box', path, f'has {where} with a box of {wide} x {high} pixels and '
                       f'area {area}')
@@ -125,37 +169,38 @@ def _check_box(entry: dict, image: dict, where: str, path: str) -> Iterator[Find
     if not (_is_side(width) and _is_side(height)):
         return  # said of the image
     if left >= width or top >= height or left + wide <= 0 or top + high <= 0:
-        yield Finding('box outside', path, f'has {where} with a box at {_cut(box)}, outside its '
+        yield Finding('box outside', path, f'has {where} with a box at {cut(box)}, outside its '
                       f'image of {width} x {height}')
     elif (min(left, top) < -SLACK or left + wide > width + SLACK or top + high > height + SLACK):
-        yield Finding('box over the edge', path, f'has {where} with a box at {_cut(box)}, partly '
+        yield Finding('box over the edge', path, f'has {where} with a box at {cut(box)}, partly '
                       f'outside its image of {width} x {height}')
 
 
-def _check_mask(mask, where: str, path: str) -> Iterator[Finding]:
-    """Polygons of at least three points, or run lengths; none at all is for detection alone."""
-    if mask is None or mask == []:
-        return
-    if isinstance(mask, list):
-        sound = all(isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0
-                    and all(map(_is_number, part)) for part in mask)
-    else:
-        size = mask.get('size') if isinstance(mask, dict) else None
-        sound = (isinstance(size, list) and len(size) == 2 and all(map(_is_integer, size))
-                 and all(0 < side < 1 << 15 for side in size) and _counts(mask, size))
-    if not sound:
-        yield Finding('bad mask', path, f'has {where} with a segmentation that cannot be drawn: '
-                      f'{_cut(mask)}')
+def _count(entry: dict, objects: Objects, mask, left_out: bool) -> None:
+    """Enter an object with a sound box."""
+    image, ident = objects.images[entry['image_id']], entry['id']
+    if entry.get('area') is None:
+        objects.lacking['area'] += 1
+    if ident == 0:
+        objects.lacking['id above 0'] += 1
+    if degrees := _angle(entry):
+        objects.turned.append((ident, degrees))
+    width, height = image.get('width'), image.get('height')
+    if _is_side(width) and _is_side(height):
+        objects.boxes.append((ident, tuple(entry['bbox']), width, height, entry.get('area'), mask))
+    category = entry.get('category_id')
+    if mask is None:
+        objects.no_mask.append((ident, category, left_out))
+    if not left_out and not entry.get('ignore'):
+        (objects.crowds if entry.get('iscrowd') else objects.of_use)[category] += 1
 
 
-def _counts(mask: dict, size: list) -> bool:
-    counts = mask.get('counts')
-    if isinstance(counts, list):
-        return all(_is_integer(c) and c >= 0 for c in counts) and sum(counts) == math.prod(size)
-    return isinstance(counts, (str, bytes)) and len(counts) > 0
-
-
-def _cut(value) -> str:
-    """A value as text, cut off after 80 characters."""
-    text = repr(value)
-    return text if len(text) <= 80 else f'{text[:77]}...'
+def _angle(entry: dict) -> float:
+    """By how many degrees tools say that a box is turned; 0 where they do not."""
+    places = [entry, entry.get('attributes')]
+    for place in places:
+        for key in ('rotation', 'angle', 'theta'):
+            value = place.get(key) if isinstance(place, dict) else None
+            if isinstance(value, (int, float)) and _is_number(value) and value % 180:
+                return value
+    return 0

@@ -10,16 +10,17 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from swinv2_mm.utils.errors import UserError, check_file, short
+from swinv2_mm.utils.errors import UserError, check_file, did_you_mean, short
 
-from . import class_counts
+from . import class_counts, pictures
+from .findings import Finding
 from .paths import check_names
 
 TYPES = ('CustomDataset', 'ImageNet', 'ImageNet21k')
 
 
-def check(dataset: dict, where: str, model: dict) -> None:
-    """Raise UserError for missing data, folders that are not the classes, labels outside them."""
+def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
+    """Findings on one data set; UserError for missing data, other classes, labels outside them."""
     kind = str(dataset.get('type')).rpartition('.')[2]
     if kind not in TYPES:
         return
@@ -31,16 +32,61 @@ def check(dataset: dict, where: str, model: dict) -> None:
     names = classes or (_imagenet_classes() if kind == 'ImageNet' else None)
     counts = dict(class_counts(model))
     number = len(names) if names else max(counts.values(), default=None)
+    held, images = {}, []
     if listed := _list_of_images(dataset, root):
         check_file(listed, 'list of images', f'put it there, or set data_root and ann_file of '
                    f'{where}.dataset')
-        check_names(_check_list(listed, number, folder, where), folder, root, listed, where)
+        lines = _check_list(listed, number, folder, where)
+        check_names((name for name, _ in lines), folder, root, listed, where)
+        used = {label for _, label in lines}
+        held = {name: label in used for label, name in enumerate(names or ())} if lines else {}
+        images = [os.path.join(folder, name) for name, _ in lines]
     else:
-        number = _check_folders(folder, classes, number if kind == 'ImageNet' else None, where)
+        others = _folders_of_others(wanted, where) if not names else ()
+        number = _check_folders(folder, classes, number if kind == 'ImageNet' else None, where,
+                                others)
+        if '://' not in folder:
+            firsts = {entry.name: _first_file(entry.path) for entry in os.scandir(folder)
+                      if entry.is_dir()}
+            held = {name: bool(firsts[name]) for name in sorted(firsts)}
+            images = [path for path in firsts.values() if path]
     for place, count in counts.items():
         if number is not None and count != number:
             raise UserError(f'{place}.num_classes must be the number of classes of the data, '
                             f'{number}, got {count}: set it in the config.')
+    yield from _absent(held, listed or folder, where)
+    yield from pictures.depth(images, dataset.get('pipeline'), where)
+
+
+def _first_file(folder: str) -> str | None:
+    return next((os.path.join(place, name) for place, _, names in os.walk(folder)
+                 for name in sorted(names)), None)
+
+
+def _absent(held: dict[str, bool], path: str, where: str) -> Iterator[Finding]:
+    absent = [name for name, any_ in held.items() if not any_]
+    if not absent:
+        return
+    effect = ('they cannot be learnt; add examples, or take them out' if where.startswith('train')
+              else 'averages over classes are not of them; add examples to have them in it')
+    yield Finding('absent class', path, f'holds no image of {len(absent)} of {len(held)} classes: '
+                  f'{", ".join(map(repr, absent[:5]))}' + (', ...' if len(absent) > 5 else ''),
+                  effect, len(absent))
+
+
+def _folders_of_others(wanted, where: str) -> tuple[str, ...]:
+    """The folders of the training split, where that is another; empty where there are none."""
+    if where.startswith('train'):
+        return ()
+    for dataset in wanted.run.datasets('train'):
+        root = os.path.expanduser(dataset.get('data_root') or '')
+        try:
+            folder = _image_folder(dataset, root, 'train_dataloader')
+        except UserError:
+            return ()
+        if '://' not in folder and not _list_of_images(dataset, root):
+            return tuple(sorted(e.name for e in os.scandir(folder) if e.is_dir()))
+    return ()
 
 
 def _image_folder(dataset: dict, root: str, where: str) -> str:
@@ -77,9 +123,12 @@ def _imagenet_classes() -> tuple[str, ...]:
     return tuple(IMAGENET_CATEGORIES)
 
 
-def _check_folders(folder: str, classes: tuple | None, number: int | None,
-                   where: str) -> int | None:
-    """The number of classes that the folders make; None where it cannot be told from here."""
+def _check_folders(folder: str, classes: tuple[str, ...] | None, number: int | None, where: str,
+                   others: tuple[str, ...] = ()) -> int | None:
+    """The number of classes that the folders make; None where it cannot be told from here.
+
+    `others` are the folders of the training split, where no classes are named.
+    """
     if '://' in folder:
         return len(classes) if classes else number
     found = tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()))
@@ -90,16 +139,44 @@ def _check_folders(folder: str, classes: tuple | None, number: int | None,
     if classes and classes != found:
         raise UserError(
             f'metainfo.classes of {where}.dataset must be the folders of {folder} in alphabetical '
-            f'order, got {short(classes)} where the folders are {short(found)}: set '
-            f'classes={short(found)}, or take away the folders that are no class.')
+            f'order, got {short(classes)} where the folders are {short(found)}: '
+            f'{_advice(classes, found, folder)}.')
+    if others and set(found) < set(others):
+        raise UserError(f'{folder} must hold the folders of the training split, {short(others)}, '
+                        f'got {short(found)}: {_advice(others, found, folder)}.')
     if number and len(found) != number:
         raise UserError(f'{folder} must hold the {number} folders of the classes of {where}.dataset'
                         f', got {len(found)}: complete the data, or set metainfo.classes.')
     return len(found)
 
 
-def _check_list(path: str, number: int | None, folder: str, where: str) -> list[str]:
-    """The images that a list names, once its lines are found to be right."""
+def _advice(classes: tuple[str, ...], found: tuple[str, ...], folder: str) -> str:
+    """What makes folders and classes the same without another split becoming wrong by it."""
+    missing = [name for name in classes if name not in found]
+    extra = [name for name in found if name not in classes]
+    for name in missing:
+        if near := did_you_mean(name, extra):
+            return f'{name!r} is no folder of it, did you mean {near!r}'
+    steps = []
+    if missing:
+        steps.append('make the empty folder '
+                     + ' and '.join(repr(os.path.join(folder, name)) for name in missing)
+                     + ' (a split may have no image of a class)')
+    if extra:
+        shown = ', '.join(map(repr, extra[:5])) + (', ...' if len(extra) > 5 else '')
+        steps.append(f'take away {shown}, which no class is named after')
+        visible = tuple(sorted({*classes, *(name for name in extra if name[0] != '.')}))
+        if not missing and len(visible) > len(classes):
+            steps[-1] += (f', or set classes={short(visible)} in all data sets and num_classes='
+                          f'{len(visible)}')
+    if not steps:
+        return f'set classes={short(found)} in all data sets'
+    return ' and '.join(steps)
+
+
+def _check_list(path: str, number: int | None, folder: str,
+                where: str) -> list[tuple[str, int]]:
+    """The images that a list names, with their labels, once its lines are found to be right."""
     if '://' in path:
         return []
     limit, names = number if number is not None else float('inf'), []
@@ -109,7 +186,7 @@ def _check_list(path: str, number: int | None, folder: str, where: str) -> list[
             rule = f'from 0 to {number - 1}, a class' if number is not None else 'from 0 up'
             raise UserError(f'{path}, line {place}, must be "IMAGE LABEL" with a label {rule}, got '
                             f'{line.rstrip()[:200]!r}: correct it, or the number of classes.')
-        names.append(image)
+        names.append((image, int(label)))
         if place == 1:  # a wrong folder shows at once, and looking for all would take long
             check_file(os.path.join(folder, image), 'image', f'it is the first of {path}, so set '
                        f'data_prefix of {where}.dataset to the folder its names start from')

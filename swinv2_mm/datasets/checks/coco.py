@@ -3,67 +3,126 @@
 mmdet numbers labels by the order of the categories in the file, whatever the order of `classes`: a
 class list in another order would train, and name every result wrongly.
 """
+from __future__ import annotations
+
+import gc
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from swinv2_mm.utils.errors import UserError, check_file, short
+from swinv2_mm.utils.errors import UserError, check_file, did_you_mean, short
 
-from . import class_counts, packages
-from .boxes import check_entries
-from .findings import WARNINGS
+from . import class_counts, packages, pictures, teaching
+from .boxes import Objects, check_entries
+from .findings import Finding
+from .masks import Slim
+from .paths import leads_out
 
 
-def check(dataset: dict, where: str, model: dict) -> None:
-    """Raise UserError for a missing or foreign file, foreign classes, heads of another count."""
-    if str(dataset.get('type')).rpartition('.')[2] != 'CocoDataset':
+def is_coco(dataset: dict) -> bool:
+    """Whether a data set is read as COCO json."""
+    return str(dataset.get('type')).rpartition('.')[2] == 'CocoDataset'
+
+
+def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
+    """Findings on one data set; raises UserError for one that is not there or is not COCO's.
+
+    `wanted` says what else is known of the run: see run.Wanted.
+    """
+    if not is_coco(dataset):
         return
     packages.check(dataset, where)
-    path = os.path.join(dataset.get('data_root') or '', dataset['ann_file'])
+    path = annotation_file(dataset)
     check_file(path, 'annotation file', f'put the data there, or set data_root and ann_file of '
                f'{where}.dataset')
-    content = _read(path)
-    names = [category['name'] for category in content['categories']]
-    classes = (dataset.get('metainfo') or {}).get('classes') or _coco_classes()
-    if isinstance(classes, str):
-        raise UserError(f'metainfo.classes of {where}.dataset must be a tuple of names, got the '
-                        f'string {classes!r}: write ({classes!r},).')
-    expected = tuple(name for name in names if name in classes)
-    if tuple(classes) != expected:
-        raise UserError(
-            f'metainfo.classes of {where}.dataset must be categories of {path} in the order of '
-            f'that file, got {short(classes)} where the file has {short(names)}: set '
-            f'classes={short(expected or tuple(names))}.')
+    content = read(path, wanted.cache, without_annotations=where == 'test_dataloader')
+    classes = class_names(dataset, where)
+    _check_classes(classes, content, path, where, wanted)
     for place, count in class_counts(model):
         if count != len(classes):
             raise UserError(f'{place}.num_classes must be the number of classes of the data, '
                             f'{len(classes)}, got {count}: set it in the config.')
-    _check_entries(content, path, dataset, where)
-
-
-def _check_entries(content: dict, path: str, dataset: dict, where: str, screen=None) -> None:
-    """Raise UserError for what would be lost or mistaken; say how much is left out."""
     root = dataset.get('data_root') or ''
     folder = os.path.join(root, (dataset.get('data_prefix') or {}).get('img') or '')
-    warnings = {}
-    for finding in check_entries(content, path, folder, root):
-        lost = finding.kind == 'no boxes' and where == 'train_dataloader'
-        if finding.level == 'error' or lost:
-            raise UserError(f'{path} must be sound, and {finding.text}: correct it; `python '
-                            'tools/dataset/check.py CONFIG` lists all there is.')
-        warnings.setdefault(finding.kind, []).append(finding.text)
-    for kind, texts in warnings.items():
-        if kind not in ('no boxes', 'no objects'):
-            print(f'{where}: {len(texts)} annotations are of the kind {kind!r} '
-                  f'({WARNINGS[kind]}); {path} {texts[0]}.', file=screen, flush=True)
+    objects = Objects()
+    found = list(check_entries(content, path, folder, root, objects))
+    yield from (_fatal(f) if f.kind == 'no boxes' and where == 'train_dataloader' else f
+                for f in found)
+    names = [image.get('file_name') for image in objects.images.values()]
+    paths = [os.path.join(folder, name) for name in names
+             if isinstance(name, str) and not leads_out(name, folder, root)]
+    yield from pictures.depth(paths, dataset.get('pipeline'), where)
+    if 'annotations' not in content:
+        if not wanted.format_only:
+            yield Finding('no field', path, 'has no annotations, so that there is nothing to score '
+                          'against', 'set format_only=True and outfile_prefix of test_evaluator, '
+                          'or use tools/infer.py')
+        return
+    ids = {c['id']: c['name'] for c in content['categories'] if c.get('name') in classes
+           and isinstance(c.get('id'), int)}
+    yield from teaching.find(objects, ids, path, where, wanted)
 
 
-def _read(path: str) -> dict:
-    try:
-        content = json.loads(Path(path).read_bytes())
-        came = _fault(content)
-    except (ValueError, RecursionError) as error:
-        came = f'text that is not json ({error})'
+def _fatal(finding: Finding) -> Finding:
+    return finding._replace(kind='nothing to learn', cure='label something, or set ann_file')
+
+
+def annotation_file(dataset: dict) -> str:
+    """Where the annotations of a data set are."""
+    return os.path.join(dataset.get('data_root') or '', dataset['ann_file'])
+
+
+def class_names(dataset: dict, where: str) -> tuple[str, ...]:
+    """The classes of a data set: its own, or COCO's."""
+    classes = (dataset.get('metainfo') or {}).get('classes') or _coco_classes()
+    if isinstance(classes, str):
+        raise UserError(f'metainfo.classes of {where}.dataset must be a tuple of names, got the '
+                        f'string {classes!r}: write ({classes!r},).')
+    return tuple(classes)
+
+
+def _check_classes(classes: tuple, content: dict, path: str, where: str, wanted) -> None:
+    """Raise UserError where the classes are not categories of the file in its order.
+
+    What is advised depends on the other splits: what mends one must not break another.
+    """
+    names = tuple(category['name'] for category in content['categories'])
+    if classes == tuple(name for name in names if name in classes):
+        return
+    rule = (f'metainfo.classes of {where}.dataset must be categories of {path} in the order of '
+            f'that file, got {short(classes)} where the file has {short(names)}')
+    others = [other for other in wanted.categories(where) if other != names]
+    unknown = [name for name in classes if name not in names]
+    if unknown:
+        elsewhere = [name for name in unknown if any(name in other for other in others)]
+        if elsewhere:
+            raise UserError(f'{rule}: {elsewhere[0]!r} is a category of another split alone, so '
+                            f'write the same categories, with the same ids and in the same order, '
+                            'into the files of all splits.')
+        if len(unknown) == len(classes):
+            raise UserError(f'{rule}: set classes={short(names)} in all data sets, and num_classes='
+                            f'{len(names)}.')
+        near = did_you_mean(unknown[0], [name for name in names if name not in classes])
+        raise UserError(f'{rule}: {unknown[0]!r} is no category of it, ' + (
+            f'did you mean {near!r}, in all data sets? Correct it.' if near else
+            'so take it out of classes of all data sets.'))
+    right = tuple(name for name in names if name in classes)
+    if any(tuple(name for name in other if name in classes) != right for other in others):
+        raise UserError(f'{rule}, and another split has {short(others[0])}: write the categories '
+                        f'into both files in one order, then set it as classes of all splits.')
+    raise UserError(f'{rule}: set classes={short(right)} in all data sets.')
+
+
+def read(path: str, cache: dict | None = None, without_annotations: bool = False) -> dict:
+    """Parsed COCO json, with a Mask in place of each segmentation, as mmdet could read it."""
+    if cache is not None and path in cache:
+        content = cache[path]
+    else:
+        content = _parsed(path)
+        if cache is not None:
+            cache[path] = content
+    came = _fault(content, without_annotations)
     if came:
         raise UserError(f'{path} is not COCO json: it must be an object with the lists images, '
                         f'annotations and categories, got {came}: convert the annotations to COCO '
@@ -71,12 +130,38 @@ def _read(path: str) -> dict:
     return content
 
 
-def _fault(content) -> str:
+def _parsed(path: str) -> object:
+    content = Path(path).read_bytes()
+    if content.startswith(b'\xef\xbb\xbf'):
+        raise UserError(f'{path} must be plain UTF-8 for mmdet to read it, and starts with a byte '
+                        'order mark: save it without (in Python: read it as utf-8-sig, write it as '
+                        'utf-8).')
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f'{path} must be UTF-8 for mmdet to read it, and is not ({error}): save it '
+                        'as UTF-8.') from error
+    del content
+    enabled = gc.isenabled()
+    gc.disable()  # it would look through millions of new dicts again and again
+    try:
+        return json.loads(text, object_hook=Slim())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f'{path} is not COCO json: it must be an object with the lists images, '
+                        f'annotations and categories, got text that is not json ({error}): convert '
+                        'the annotations to COCO format first.') from error
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _fault(content, without_annotations: bool) -> str:
     """What keeps parsed json from being COCO's, in words; empty where nothing does."""
     if not isinstance(content, dict):
         return type(content).__name__
-    lacking = [key for key in ('images', 'annotations', 'categories')
-               if not isinstance(content.get(key), list)]
+    needed = [key for key in ('images', 'annotations', 'categories')
+              if key in content or key != 'annotations' or not without_annotations]
+    lacking = [key for key in needed if not isinstance(content.get(key), list)]
     if lacking:
         return f'an object without {" and ".join(lacking)}'
     named = all(isinstance(c, dict) and isinstance(c.get('name'), str)

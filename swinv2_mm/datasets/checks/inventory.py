@@ -1,14 +1,13 @@
 """All files of a data set, each with the check it needs; and what is wrong with its lists."""
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from swinv2_mm.utils.errors import UserError
 
-from . import boxes, class_counts, classification, segmentation, video
+from . import class_counts, classification, coco, segmentation, video
 from .findings import Finding
 from .paths import leads_out
 
@@ -17,8 +16,12 @@ VIDEOS = ('.mp4', '.avi', '.mkv', '.webm', '.mov', '.m4v', '.mpg', '.mpeg', '.fl
 Job = tuple[str, str, dict]  # name of a check, path, its further arguments
 
 
-def of_dataset(dataset: dict, where: str, model: dict, scope: str) -> Iterator[Finding | Job]:
-    """Findings on the lists of one data set of a config, and a job for each file of it."""
+def of_dataset(dataset: dict, where: str, model: dict, scope: str,
+               cache: dict) -> Iterator[Finding | Job]:
+    """Findings on the lists of one data set of a config, and a job for each file of it.
+
+    `cache` holds the json files that were read already: {path: content}.
+    """
     kind = str(dataset.get('type')).rpartition('.')[2]
     reader = {'mmdet': _coco, 'mmseg': _maps, 'mmaction': _videos, 'mmpretrain': _labelled}.get(
         scope)
@@ -27,7 +30,10 @@ def of_dataset(dataset: dict, where: str, model: dict, scope: str) -> Iterator[F
         yield Finding('set-up', where, f'is a {kind} under {scope}, whose lists this tool cannot '
                       'read: give the folder of its files instead')
         return
-    yield from reader(dataset, where, model)
+    if reader is _coco:
+        yield from _coco(dataset, cache)
+    else:
+        yield from reader(dataset, where, model)
 
 
 def of_folder(path: Path) -> Iterator[Finding | Job]:
@@ -48,19 +54,14 @@ def of_folder(path: Path) -> Iterator[Finding | Job]:
         yield Finding('no files', str(path), 'holds no image and no video')
 
 
-def _coco(dataset: dict, where: str, model: dict) -> Iterator[Finding | Job]:
+def _coco(dataset: dict, cache: dict) -> Iterator[Finding | Job]:
     root = dataset.get('data_root') or ''
-    path = os.path.join(root, dataset['ann_file'])
+    path = coco.annotation_file(dataset)
     folder = os.path.join(root, (dataset.get('data_prefix') or {}).get('img') or '')
     try:
-        content = json.loads(Path(path).read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        yield Finding('set-up', path, f'cannot be read as json ({" ".join(str(error).split())})')
-        return
-    if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in (
-            'images', 'annotations', 'categories')):
+        content = coco.read(path, cache, without_annotations=True)
+    except (OSError, ValueError):
         return  # said by the check of the set-up
-    yield from boxes.check_entries(content, path, folder, root)
     names = set()
     for entry in content['images']:
         name = entry.get('file_name') if isinstance(entry, dict) else None
@@ -114,9 +115,6 @@ def _labelled(dataset: dict, where: str, model: dict) -> Iterator[Finding | Job]
         entry.path for entry in os.scandir(folder) if entry.is_dir())
     for group in classes:
         files = sorted(p for p in Path(group).rglob('*') if p.is_file())
-        read = [file for file in files if file.suffix.lower() in IMAGES]
-        if not read:
-            yield Finding('no files', group, 'holds no image')
         for file in files:
             if file.suffix.lower() in IMAGES:
                 yield 'image', str(file), {}

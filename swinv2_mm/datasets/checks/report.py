@@ -15,8 +15,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from swinv2_mm.datasets.checks import check_each, datasets_in, inventory, pool
-from swinv2_mm.datasets.checks.findings import Finding
+from swinv2_mm.datasets import checks
+from swinv2_mm.datasets.checks import datasets_in, inventory, pool
+from swinv2_mm.datasets.checks.findings import KINDS, Finding
 from swinv2_mm.utils.errors import UserError
 from swinv2_mm.utils.faults import MAX_PIXELS
 
@@ -75,17 +76,17 @@ def _of_config(what: str, splits) -> Iterator:
     cfg = Config.fromfile(what)
     scope = cfg.get('default_scope', 'mmengine')
     init_default_scope(scope)
+    cache = {}
+    yield from checks.findings(cfg, splits, cache)
     for split in splits:
         loader = cfg.get(f'{split}_dataloader') or {}
         for dataset in datasets_in(loader.get('dataset')):
             where = f'{split}_dataloader'
             try:
-                check_each(dataset, where, cfg.model, scope)
-            except UserError as error:
-                yield Finding('set-up', where, f'cannot be trained on: {error}')
-            try:
-                yield from inventory.of_dataset(dataset, where, cfg.model, scope)
-            except (UserError, OSError) as error:
+                yield from inventory.of_dataset(dataset, where, cfg.model, scope, cache)
+            except UserError:
+                continue  # said by the check of the set-up
+            except OSError as error:
                 yield Finding('set-up', where, f'cannot be listed: {error}')
 
 
@@ -114,8 +115,9 @@ def report(findings: list[Finding], files: int, args: argparse.Namespace) -> int
     if args.out:
         with open(args.out, 'w', newline='', encoding='utf-8', errors='surrogateescape') as file:
             rows = csv.writer(file)
-            rows.writerow(['level', 'kind', 'where', 'text'])
-            rows.writerows([f.level, f.kind, f.where, f.text] for f in findings)
+            rows.writerow(['level', 'kind', 'where', 'text', 'cure'])
+            rows.writerows([f.level, f.kind, f.where, f.text, f.cure or KINDS[f.kind][1]]
+                           for f in findings)
     counts, shown = Counter((f.level, f.kind) for f in findings), Counter()
     for finding in findings:
         shown[finding.kind] += 1

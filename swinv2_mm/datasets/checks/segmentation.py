@@ -12,15 +12,16 @@ import numpy as np
 
 from swinv2_mm.utils.errors import UserError, check_file
 
-from . import class_counts
+from . import class_counts, pictures
+from .findings import Finding
 from .media import as_trained
 from .paths import check_names
 
 SAMPLE = 1000  # maps that are read, evenly spread: a few seconds; ADE20K has 20,210
 
 
-def check(dataset: dict, where: str, model: dict) -> None:
-    """Raise UserError for missing folders, images or maps, and for numbers that are no class."""
+def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
+    """Findings on one data set; UserError for missing files and for numbers that are no class."""
     from mmseg.datasets import BaseSegDataset
     from mmseg.registry import DATASETS
 
@@ -40,8 +41,35 @@ def check(dataset: dict, where: str, model: dict) -> None:
     built = DATASETS.build(dict(dataset) | dict(pipeline=[], lazy_init=True))
     loader = _map_loader(dataset.get('pipeline') or [])
     pairs = _pairs(built, place, with_maps=loader is not None)
+    images, pipeline = [pair['img_path'] for pair in pairs], dataset.get('pipeline')
+    if where != 'train_dataloader':
+        yield from pictures.sizes(images, pipeline, wanted.batch_size, where)
+    yield from pictures.depth(images, pipeline, where)
     if loader is not None:
-        _check_maps([pair['seg_map_path'] for pair in pairs], built, loader, model, place)
+        maps = [pair['seg_map_path'] for pair in pairs]
+        held = _check_maps(maps, built, loader, model, place)
+        yield from _taught(held, min(len(maps), SAMPLE), len(maps), built, where)
+
+
+def _taught(held: set[int], read: int, count: int, built, where: str) -> Iterator[Finding]:
+    """Classes of which the maps that were read hold nothing: one class alone teaches nothing."""
+    names = built.metainfo['classes']
+    absent = [name for number, name in enumerate(names) if number not in held]
+    if not absent:
+        return
+    folder = built.data_prefix.get('seg_map_path')
+    shown = ', '.join(map(repr, absent[:5])) + (', ...' if len(absent) > 5 else '')
+    left_out = sorted(held - set(range(len(names))))
+    also = (f'; {", ".join(map(str, left_out))}, which they hold, is what is left out: write '
+            f'the number of the class for it, or set label_map' if left_out else '')
+    text = f'holds none of {shown} in the {read} of its {count} maps that were read'
+    if len(absent) > len(names) - 2 and len(names) > 1:
+        present = next((name for name in names if name not in absent), 'no class')
+        yield Finding('nothing to learn', folder, f'{text}, only {present!r}, so that the metric '
+                      'would be 100 whatever is learnt', f'correct the maps{also}')
+    elif where == 'train_dataloader' and read == count:
+        yield Finding('absent class', folder, text, 'add examples, or take the class out'
+                      + also, len(absent))
 
 
 def _classes(dataset: dict, kind: type, place: str) -> tuple[str, ...]:
@@ -98,18 +126,19 @@ def _pairs(built, place: str, with_maps: bool) -> list[dict]:
     return pairs
 
 
-def _check_maps(paths: list[str], built, loader: dict, model: dict, place: str) -> None:
-    """Raise UserError for the first map that training would stumble on."""
+def _check_maps(paths: list[str], built, loader: dict, model: dict, place: str) -> set[int]:
+    """All numbers in the maps, as trained; UserError for a map that training would stumble on."""
     chosen = paths
     if len(paths) > SAMPLE:
         chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, SAMPLE).astype(int)]
         print(f'{place}: the numbers in {SAMPLE} of its {len(paths)} maps are checked.', flush=True)
     names = built.metainfo['classes']
     ignored = set(_ignored(model)) or {255}
-    shift = int(built.reduce_zero_label)
+    shift, held = int(built.reduce_zero_label), set()
     for path in chosen:
         numbers = np.unique(_read(path, loader))
         trained = as_trained(numbers, built.reduce_zero_label, built.label_map)
+        held.update(trained.tolist())
         wrong = numbers[~np.isin(trained, [*range(len(names)), *ignored])]
         if len(wrong):
             shown = ', '.join(map(str, wrong[:10].tolist())) + (', ...' if len(wrong) > 10 else '')
@@ -118,6 +147,7 @@ def _check_maps(paths: list[str], built, loader: dict, model: dict, place: str) 
                 f'{len(names)} classes and {", ".join(map(str, sorted(ignored)))} for what is '
                 f'left out, and {path} holds {shown}: change the map, or metainfo.classes and '
                 'num_classes of the heads.')
+    return held
 
 
 def _ignored(node: dict) -> Iterator[int]:

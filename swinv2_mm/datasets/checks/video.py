@@ -12,11 +12,12 @@ from pathlib import Path
 from swinv2_mm.utils.errors import UserError, check_file
 
 from . import class_counts
+from .findings import Finding
 from .paths import check_names
 
 
-def check(dataset: dict, where: str, model: dict) -> None:
-    """Raise UserError for a missing or foreign list, labels outside the classes, missing videos."""
+def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
+    """Findings on one list; UserError for a missing or foreign one, labels, missing videos."""
     if str(dataset.get('type')).rpartition('.')[2] != 'VideoDataset':
         return
     root = dataset.get('data_root') or ''
@@ -24,14 +25,29 @@ def check(dataset: dict, where: str, model: dict) -> None:
     check_file(path, 'annotation file', f'put the data there, or set data_root and ann_file of '
                f'{where}.dataset')
     classes = _classes(dataset, where, model)
-    videos = [_video(line, number, path, dataset, where, classes)
-              for number, line in _lines(path)]
+    lines = list(_lines(path))
+    videos = [_video(line, number, path, dataset, where, classes) for number, line in lines]
     if not videos:
         raise UserError(f'{path} must name at least one video, got none: write a line PATH LABEL '
                         'for each.')
     folder = os.path.join(root, (dataset.get('data_prefix') or {}).get('video') or '')
     check_names(videos, folder, root, path, where)
     _check_files(videos, folder, path, where)
+    yield from _absent([line for _, line in lines], dataset, path, where)
+
+
+def _absent(lines: list[str], dataset: dict, path: str, where: str) -> Iterator[Finding]:
+    """Classes of which a training list holds no video."""
+    names = (dataset.get('metainfo') or {}).get('classes')
+    if where != 'train_dataloader' or not names:
+        return
+    held = {label for line in lines for label in line.strip().split(
+        dataset.get('delimiter') or ' ')[1:]}
+    absent = [name for label, name in enumerate(names) if str(label) not in held]
+    if absent:
+        yield Finding('absent class', path, f'holds no video of {len(absent)} of {len(names)} '
+                      f'classes: {", ".join(map(repr, absent[:5]))}',
+                      'they cannot be learnt; add examples, or take them out', len(absent))
 
 
 def _classes(dataset: dict, where: str, model: dict) -> int | None:

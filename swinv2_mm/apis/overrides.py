@@ -1,0 +1,106 @@
+"""--cfg-options that nothing in a run would read: refused, or told.
+
+A config file is code: what its names stand for is worked out when it is read. So `data_root=mine/`
+on the command line changes a name that nothing looks at any more.
+"""
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+from mmengine.config import Config
+
+from swinv2_mm.utils.errors import UserError
+
+# Of a config, mmengine's Runner and the tools read these and nothing else.
+TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr',
+            'val_dataloader', 'val_cfg', 'val_evaluator', 'resume')
+TESTING = ('test_dataloader', 'test_cfg', 'test_evaluator', 'tta_model', 'tta_pipeline')
+BOTH = ('model', 'work_dir', 'default_hooks', 'custom_hooks', 'data_preprocessor', 'load_from',
+        'launcher', 'env_cfg', 'log_processor', 'log_level', 'visualizer', 'default_scope',
+        'randomness', 'experiment_name', 'runner_type', 'strategy', 'custom_imports', 'compile',
+        'activation_checkpointing', 'efficient_conv_bn_eval', 'model_wrapper_cfg', 'sync_bn')
+READ = (*BOTH, *TRAINING, *TESTING)
+SHOWN = 6  # places that hold a value
+
+
+def refuse_unread(cfg: Config, options: dict) -> None:
+    """Raise UserError for an option that would change a name and nothing that runs.
+
+    `cfg` is the config before the options are merged into it.
+    """
+    for key, value in options.items():
+        name, _, rest = key.partition('.')
+        if name == 'data_preprocessor' and 'data_preprocessor' in (cfg.get('model') or {}):
+            raise UserError(f'--cfg-options {key}: model.data_preprocessor is used, not the name '
+                            f'data_preprocessor of the config: set model.{key}={_shown(value)}.')
+        if name in READ or name not in cfg:
+            continue
+        places = list(_places(cfg, cfg[name], rest, value))
+        advice = ('set what it stands for: ' + ' '.join(places[:SHOWN])
+                  + (' ...' if len(places) > SHOWN else '') if places else
+                  'set what it stands for, or change the file')
+        raise UserError(f'--cfg-options {key}: {name!r} is a name inside the config file, and what '
+                        f'runs was made of it when the file was read: {advice}.')
+
+
+def _places(cfg: Config, old, rest: str, value) -> Iterator[str]:
+    """KEY=VALUE for each setting that was made of a name's old value."""
+    for top in READ:
+        if top in cfg:
+            yield from _inside(cfg[top], top, old, rest, value)
+
+
+def _inside(node, place: str, old, rest: str, value) -> Iterator[str]:
+    if node == old and type(node) is type(old):
+        yield f'{place}.{rest}={_shown(value)}' if rest else f'{place}={_shown(value)}'
+    elif isinstance(old, str) and isinstance(node, str) and old and node.startswith(old):
+        yield f'{place}={_shown(str(value) + node[len(old):])}'
+    elif isinstance(node, dict):
+        for key, part in node.items():
+            yield from _inside(part, f'{place}.{key}', old, rest, value)
+    elif isinstance(node, (list, tuple)):
+        for i, part in enumerate(node):
+            yield from _inside(part, f'{place}.{i}', old, rest, value)
+
+
+def _shown(value) -> str:
+    """A value as it is written on the command line."""
+    text = str(value).replace(' ', '')
+    return f'"{text}"' if isinstance(value, (list, tuple, dict)) else str(value)
+
+
+def tell_unread(before: Config, cfg: Config, options: dict, testing: bool) -> None:
+    """Print the options that this tool does not read, and those that change nothing."""
+    foreign = TRAINING if testing else TESTING
+    tool = 'tools/train.py' if testing else 'tools/test.py'
+    other = [key for key in options if key.partition('.')[0] in foreign]
+    if other:
+        print(f'Of --cfg-options, this tool does not read {", ".join(other)}, which {tool} does.',
+              flush=True)
+    unknown = [key for key in options if key.partition('.')[0] not in (*READ, *before)]
+    if unknown:
+        print(f'Of --cfg-options, {", ".join(unknown)} is a new name, which mmengine does not '
+              'read.', flush=True)
+    same = [key for key in options if key not in other and _at(before, key) == (True, _at(
+        cfg, key)[1])]
+    if same:
+        print(f'Of --cfg-options, {", ".join(same)} is so in the config already.', flush=True)
+
+
+def _at(cfg, key: str) -> tuple[bool, object]:
+    """Whether there is a setting of this name, and its value."""
+    node = cfg
+    for name in key.split('.'):
+        if isinstance(node, (list, tuple)) and name.isdigit() and int(name) < len(node):
+            node = node[int(name)]
+        elif isinstance(node, dict) and name in node or isinstance(node, Config) and name in node:
+            node = node[name]
+        else:
+            return False, None
+    return True, node
+
+
+def snapshot(cfg: Config) -> Config:
+    """A copy of a config, to compare with after a change."""
+    return Config(copy.deepcopy(cfg._cfg_dict))

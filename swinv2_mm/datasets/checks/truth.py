@@ -1,0 +1,145 @@
+"""Whether a metric scores what its loader gives, and whether the splits mean the same classes."""
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from swinv2_mm.utils.errors import short
+
+from . import coco, kind
+from .configured import METRIC_OF_COCO, Run
+from .findings import Finding
+
+
+def same_truth(run: Run) -> Iterator[Finding]:
+    """A metric with a json of its own reads that of its loader, or one that says the same."""
+    for split in run.tested():
+        paths = {coco.annotation_file(dataset) for dataset in run.datasets(split)
+                 if coco.is_coco(dataset)}
+        paths = sorted(path for path in paths if os.path.isfile(path))
+        for metric in run.evaluators(split):
+            if paths and kind(metric) in METRIC_OF_COCO and not metric.get('format_only'):
+                yield from _compared(run, split, paths, metric.get('ann_file'))
+
+
+def _compared(run: Run, split: str, paths: list[str], path: str | None) -> Iterator[Finding]:
+    place = f'{split}_evaluator.ann_file'
+    contents = [_read(run, one) for one in paths]
+    if None in contents:
+        return  # said of that file
+    loaded, twice = {}, None
+    for content in contents:
+        for image in content['images']:
+            twice = image['id'] if image['id'] in loaded else twice
+            loaded[image['id']] = image.get('file_name')
+    if twice is not None:
+        if len(paths) > 1:
+            yield Finding('ids collide', f'{split}_dataloader', f'joins {", ".join(paths)}, which '
+                          f'both have an image of id {twice}, so that the metric takes the boxes '
+                          'of one for those of the other', 'number their images, and image_id of '
+                          'their annotations, through, and give the metric one file of all')
+        return
+    if path is None:
+        return
+    if '://' not in path and not os.path.isfile(path):
+        yield Finding('other truth', place, f'is {path!r}, where there is no file',
+                      f'set it to {paths[0]!r}')
+        return
+    if len(paths) == 1 and ('://' in path or os.path.samefile(path, paths[0])):
+        return
+    yield from _differing(split, paths, path, contents, _read(run, path), loaded)
+
+
+def _read(run: Run, path: str) -> dict | None:
+    try:
+        content = coco.read(path, run.cache, without_annotations=True)
+    except ValueError:
+        return None
+    sound = all(isinstance(image, dict) and isinstance(image.get('id'), int)
+                for image in content['images'])
+    return content if sound else None
+
+
+def _differing(split: str, paths: list, path: str, contents: list, scored: dict | None,
+               loaded: dict) -> Iterator[Finding]:
+    place, same = f'{split}_evaluator.ann_file', f'set it to {paths[0]!r}' if len(
+        paths) == 1 else 'join the files into one for the metric'
+    if scored is None:
+        yield Finding('other truth', place, f'is {path!r}, which is not COCO json', same)
+        return
+    images = {image['id']: image.get('file_name') for image in scored['images']}
+    foreign = [ident for ident in loaded if ident not in images]
+    renamed = [ident for ident, name in loaded.items() if images.get(ident, name) != name]
+    missing = len(set(images) - set(loaded))
+    if foreign or renamed:
+        yield Finding('other truth', place, f'is {path!r}, where {len(foreign)} images that '
+                      f'{" and ".join(paths)} gives are missing and {len(renamed)} ids are of '
+                      'other images', same)
+    elif missing:
+        yield Finding('part of the set', place, f'is {path!r} with {len(images)} images, of which '
+                      f'{" and ".join(paths)} gives {len(loaded)}: the objects of the others count '
+                      'as missed', same)
+    elif all('annotations' in content for content in contents):
+        given = _objects(contents)
+        if given != _objects([scored]):
+            yield Finding('other truth', place, f'is {path!r}, which has other objects on the same '
+                          f'images than {" and ".join(paths)}', same)
+
+
+def _objects(contents: list[dict]) -> set:
+    """What is labelled, by names: ids of categories and annotations are each file's own."""
+    found = set()
+    for content in contents:
+        names = {category['id']: category['name'] for category in content['categories']
+                 if isinstance(category.get('id'), int)}
+        for entry in content.get('annotations', []):
+            if isinstance(entry, dict) and isinstance(entry.get('bbox'), list):
+                category = entry.get('category_id')
+                found.add((str(entry.get('image_id')), names.get(category) if isinstance(
+                    category, int) else None, tuple(map(str, entry['bbox'])),
+                    str(bool(entry.get('iscrowd')))))
+    return found
+
+
+def same_classes(run: Run) -> Iterator[Finding]:
+    """All splits name the same classes in the same order, as labels are places in it."""
+    named = [(f'{split}_dataloader.dataset', names) for split in ('train', 'val', 'test')
+             for dataset in run.datasets(split) if (names := _classes(run, dataset))]
+    if not named:
+        return
+    first, names = named[0]
+    for place, other in named[1:]:
+        if other == names or not any(split in place for split in run.splits):
+            continue
+        if run.scope == 'mmpretrain' and set(other) < set(names):
+            continue  # a class without a folder: the check of folders says what to do
+        what = ('the same classes in another order' if sorted(other) == sorted(names)
+                else 'other classes')
+        yield Finding('class order', place, f'has {what}, {short(other)}, than {first}, '
+                      f'{short(names)}: labels are numbers in that order', 'give all splits the '
+                      'same, and write the categories of json files in one order')
+
+
+def _classes(run: Run, dataset: dict) -> tuple[str, ...] | None:
+    """The classes of a data set, in order; None where they are not known from here."""
+    classes = (dataset.get('metainfo') or {}).get('classes') or dataset.get('classes')
+    if isinstance(classes, str):
+        path = Path(classes).expanduser()
+        return tuple(path.read_text(encoding='utf-8').splitlines()) if path.is_file() else None
+    if classes:
+        return tuple(classes)
+    if run.scope == 'mmpretrain' and kind(dataset) == 'CustomDataset' and not dataset.get(
+            'ann_file') and dataset.get('with_label', True):
+        prefix = dataset.get('data_prefix') or ''
+        prefix = prefix.get('img_path') or '' if isinstance(prefix, dict) else prefix
+        folder = Path(dataset.get('data_root') or '', prefix).expanduser()
+        return tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()
+                            )) if folder.is_dir() else None
+    from mmengine.registry import DATASETS
+    found = DATASETS.get(dataset['type']) if isinstance(dataset.get('type'), str) else None
+    names = getattr(found, 'METAINFO', {}).get('classes')
+    return tuple(names) if names else None
+
+
+CHECKS = (same_truth, same_classes)

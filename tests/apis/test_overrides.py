@@ -1,0 +1,77 @@
+"""An option that changes nothing in what will run is refused with what would, or told."""
+import re
+import shlex
+from argparse import ArgumentParser
+
+import pytest
+from helpers import ROOT
+from mmengine.config import Config
+
+from swinv2_mm.apis import launch
+from swinv2_mm.utils.errors import UserError
+
+BCCD = ROOT / 'configs/det/swinv2_n_cascade_bccd.py'
+CAMVID = ROOT / 'configs/seg/swinv2_n_upernet_camvid.py'
+
+
+def parsed(text):
+    """The options that a command line gives."""
+    parser = ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=launch.Options, default={})
+    return parser.parse_args(['--cfg-options', *shlex.split(text)]).cfg_options
+
+
+def refusal(config, text):
+    with pytest.raises(UserError) as error:
+        launch.override(Config.fromfile(config), parsed(text))
+    return str(error.value)
+
+
+@pytest.mark.parametrize('config, option, reads', [
+    (BCCD, 'data_root=mine/', lambda c: [
+        c.train_dataloader.dataset.data_root, c.val_dataloader.dataset.data_root,
+        c.val_evaluator.ann_file.partition('/')[0] + '/']),
+    (CAMVID, 'crop_size="(64,96)"', lambda c: [
+        tuple(c.model.data_preprocessor.size),
+        tuple(c.train_dataloader.dataset.pipeline[3].crop_size)]),
+    (CAMVID, 'max_iters=77', lambda c: [c.train_cfg.max_iters]),
+    (BCCD, 'train_pipeline.1.with_bbox=False', lambda c: [
+        c.train_dataloader.dataset.pipeline[1].with_bbox]),
+], ids=['folder', 'size', 'length', 'a step of a pipeline'])
+def test_a_name_of_the_file_is_refused_and_what_is_advised_changes_what_runs(config, option, reads):
+    message = refusal(config, option)
+    assert 'is a name inside the config file' in message and message.endswith('.')
+    advised = re.search('set what it stands for: (.*)[.]$', message)[1]
+    options = parsed(advised)
+    assert options, message
+    cfg, before = Config.fromfile(config), Config.fromfile(config)
+    launch.override(cfg, options)
+    wanted = parsed(option)
+    value = next(iter(wanted.values()))
+    for now, then in zip(reads(cfg), reads(before)):
+        assert now != then and now == (tuple(value) if isinstance(value, list) else value)
+
+
+def test_a_preprocessor_beside_that_of_the_model_is_refused(tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text('data_preprocessor = dict(size=(8, 8))\n'
+                    'model = dict(data_preprocessor=data_preprocessor)\n')
+    message = refusal(path, 'data_preprocessor.size=[4,4]')
+    option = re.search('set (model.*)[.]$', message)[1]
+    cfg = Config.fromfile(path)
+    launch.override(cfg, parsed(option))
+    assert list(cfg.model.data_preprocessor.size) == [4, 4]
+
+
+@pytest.mark.parametrize('option, testing, said', [
+    ('test_dataloader.batch_size=3', False, 'this tool does not read test_dataloader.batch_size'),
+    ('train_cfg.max_iters=3', True, 'train_cfg.max_iters, which tools/train.py does'),
+    ('nothing.at_all=3', False, 'nothing.at_all is a new name, which mmengine does not read'),
+    ('train_dataloader.batch_size=4', False, 'is so in the config already'),
+    ('train_dataloader.batch_size=3', False, None),
+])
+def test_an_option_that_changes_nothing_is_told(option, testing, said, capsys):
+    cfg = Config.fromfile(ROOT / 'configs/demo/det_nano.py')
+    launch.override(cfg, parsed(option), testing=testing)
+    out = capsys.readouterr().out
+    assert (said in out) if said else out == ''

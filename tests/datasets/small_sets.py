@@ -1,0 +1,110 @@
+"""Tiny data sets with a config of each library, to be spoilt by the tests of checks."""
+import json
+
+import numpy as np
+from mmengine.config import Config
+from PIL import Image
+
+SIZE = (96, 64)  # width, height
+META = dict(classes=('red', 'blue'))
+
+
+def objects(first=1, size=SIZE, **fields):
+    """COCO content of three images with two objects each."""
+    boxes = [[10, 8, 20, 16], [50, 30, 24, 20]]
+    annotations = [dict(id=first + 2 * i + j, image_id=1 + i, category_id=1 + j, iscrowd=0,
+                        bbox=list(box), area=box[2] * box[3], segmentation=[polygon(*box)])
+                   for i in range(3) for j, box in enumerate(boxes)]
+    for entry in annotations:
+        entry.update(fields)
+    return dict(images=[dict(id=1 + i, file_name=f'{i}.jpg', width=size[0], height=size[1])
+                        for i in range(3)], annotations=annotations,
+                categories=[dict(id=1, name='red'), dict(id=2, name='blue')])
+
+
+def polygon(x, y, w, h):
+    return [x, y, x + w, y, x + w, y + h, x, y + h]
+
+
+def detection(root, train=None, val=None, masks=True, metric=('bbox', 'segm')):
+    """A config of COCO json below `root`, with pictures."""
+    def part(split, content):
+        (root / split).mkdir(parents=True, exist_ok=True)
+        for image in content['images']:
+            path = root / split / str(image['file_name'])
+            if not path.exists():
+                Image.new('RGB', SIZE, (60, 70, 80)).save(path)
+        (root / f'{split}.json').write_text(json.dumps(content))
+        return dict(type='CocoDataset', data_root=f'{root}/', ann_file=f'{split}.json',
+                    data_prefix=dict(img=f'{split}/'), metainfo=dict(META),
+                    test_mode=split != 'train',
+                    pipeline=[dict(type='LoadImageFromFile'),
+                              dict(type='LoadAnnotations', with_bbox=True, with_mask=masks)])
+
+    def loader(split, content):
+        return dict(batch_size=2, dataset=part(split, content or objects()))
+
+    evaluator = dict(type='CocoMetric', ann_file=f'{root}/val.json', metric=list(metric))
+    head = dict(type='Shared2FCBBoxHead', num_classes=2)
+    return Config(dict(
+        default_scope='mmdet', model=dict(type='MaskRCNN', roi_head=dict(bbox_head=head)),
+        train_dataloader=loader('train', train), val_dataloader=loader('val', val),
+        test_dataloader=loader('val', val), val_evaluator=evaluator, test_evaluator=evaluator))
+
+
+def put(root, split, content):
+    """Write the json of a split anew."""
+    (root / f'{split}.json').write_text(json.dumps(content))
+
+
+def maps(root, table=None, classes=('ground', 'red', 'blue'), head=None, sizes=(SIZE,), **dataset):
+    """A config of pictures and maps below `root`; `table` is {number made: number written}."""
+    rng = np.random.default_rng(0)
+
+    def part(split):
+        for folder in (split, f'{split}_maps'):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        for i in range(3):
+            wide, high = sizes[i % len(sizes)]
+            numbers = rng.integers(0, 3, (high, wide)).astype(np.uint8)
+            written = np.array([(table or {}).get(n, n) for n in range(3)], np.uint8)[numbers]
+            Image.fromarray(written).save(root / f'{split}_maps' / f'{i}.png')
+            Image.new('RGB', (wide, high), (60, 70, 80)).save(root / split / f'{i}.jpg')
+        return dict(type='BaseSegDataset', data_root=f'{root}/', test_mode=split != 'train',
+                    data_prefix=dict(img_path=split, seg_map_path=f'{split}_maps'),
+                    metainfo=dict(classes=classes), **dataset,
+                    pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
+                              dict(type='PackSegInputs')])
+
+    evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+    decode = dict(type='UPerHead', num_classes=len(classes), loss_decode=dict(
+        type='CrossEntropyLoss', use_sigmoid=False))
+    return Config(dict(
+        default_scope='mmseg', model=dict(
+            type='EncoderDecoder', data_preprocessor=dict(type='SegDataPreProcessor'),
+            decode_head=decode | (head or {}), test_cfg=dict(mode='whole')),
+        train_dataloader=dict(batch_size=2, dataset=part('train')),
+        val_dataloader=dict(batch_size=1, dataset=part('val')),
+        test_dataloader=dict(batch_size=1, dataset=part('val')), val_evaluator=evaluator,
+        test_evaluator=evaluator))
+
+
+def folders(root, names=('blue', 'green', 'red'), lacking=(), **settings):
+    """A config of class folders below `root`; `lacking` are (split, class) without a folder."""
+    for split in ('train', 'val'):
+        for name in names:
+            if (split, name) not in lacking:
+                (root / split / name).mkdir(parents=True, exist_ok=True)
+                Image.new('RGB', (8, 8), (60, 70, 80)).save(root / split / name / '0.jpg')
+
+    def loader(split):
+        return dict(batch_size=2, dataset=dict(
+            type='CustomDataset', data_root=str(root), data_prefix=split,
+            metainfo=dict(classes=names), pipeline=[dict(type='LoadImageFromFile')]))
+
+    evaluator = settings.pop('evaluator', dict(type='Accuracy', topk=(1,)))
+    head = dict(type='LinearClsHead', num_classes=settings.pop('num_classes', len(names)))
+    return Config(dict(
+        default_scope='mmpretrain', model=dict(type='ImageClassifier', head=head),
+        train_dataloader=loader('train'), val_dataloader=loader('val'),
+        test_dataloader=loader('val'), val_evaluator=evaluator, test_evaluator=evaluator))
