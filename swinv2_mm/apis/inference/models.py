@@ -85,7 +85,7 @@ def load(config: str, checkpoint: str, device: str | None = None,
                         f'{", ".join(TASKS)}, {config} has not: give one of detection, '
                         'segmentation, classification or video.')
     device = _device(device)
-    task = importlib.import_module(f'inference.{TASKS[scope]}').Task
+    task = importlib.import_module(f'swinv2_mm.apis.inference.{TASKS[scope]}').Task
     cfg.visualizer['vis_backends'] = None  # pictures are written by whoever asked for them
     with DefaultScope.overwrite_default_scope(scope), _quiet():
         inferencer = task.inferencer(cfg, device)
