@@ -1,36 +1,72 @@
-# Thin: what has to be decided is decided in tools/setup_env.py.
+# Thin: pyproject.toml and uv.lock say what is installed, tools/build_mmcv.py how mmcv is compiled.
 TASK ?= det
 WORKERS ?= 2
+PYTHON ?= >=3.10,<3.13
+COMMA := ,
 
-# The first Python that runs starts the set-up, which then looks for one of a right version itself.
-SETUP = @for p in .venv/bin/python $(PYTHON) python3.11 python3.12 python3.10 python3; do \
-	"$$p" -c '' 2>/dev/null && exec env PYTHON="$(PYTHON)" "$$p" tools/setup_env.py $(1); done; \
-	echo "The set-up needs Python 3.10, 3.11 or 3.12 and found no Python at all: install python3.11" \
-	"python3.11-venv python3.11-dev (Debian, Ubuntu) or python3.11 python3.11-devel (Fedora)."; exit 1
+# uv does the work; where there is none, pip brings it into .uv.
+export UV := $(or $(shell command -v uv),.uv/bin/uv)
+CLEAN_ENV = env -u VIRTUAL_ENV -u PYTHONPATH -u PYTHONHOME
+# What decides what is installed, and where: an environment holds its own path.
+READY := $(CURDIR) $(shell cat pyproject.toml uv.lock setup.py tools/build_mmcv.py | cksum)
 
-.PHONY: help setup demo test check docs clean
+# $(1) environment, $(2) its Python, $(3) what uv sync is to install, $(4) the mmcv that is built here
+define environment
+	@case "$$(cat $(1)/ready 2>/dev/null)" in '$(READY)') exit;; '$(CURDIR) '*|'') ;; *) rm -rf $(1);; esac; \
+	{ test -x $(1)/bin/python || $(UV) venv -q --python '$(2)' $(1); } && \
+	$(1)/bin/python tools/build_mmcv.py --needs && \
+	UV_PROJECT_ENVIRONMENT=$(1) $(CLEAN_ENV) $(UV) sync --frozen $(3) --no-install-package $(4) && \
+	$(CLEAN_ENV) $(1)/bin/python tools/build_mmcv.py $(4) && \
+	echo '$(READY)' > $(1)/ready && echo "$(1) is ready."
+endef
+
+.PHONY: help setup peers upstream demo test test-upstream check docs requirements clean
 
 help:
 	@echo "make demo [TASK=det]  train and run a small example: det, seg, cls, video, mim, all"
 	@echo "make test [WORKERS=2] run all tests, in that many processes"
+	@echo "make test-upstream    run those of the upstream OpenMMLab packages, in .venv-upstream"
 	@echo "make check            lint, and the arrows between the rooms"
 	@echo "make docs             build the site, build/docs/index.html"
 	@echo "make setup            make .venv (the others do it too when it is missing or out of date)"
-	@echo "make clean            remove .venv, .venv-peers and caches; data/ and work_dirs/ stay"
+	@echo "make requirements     write requirements.txt, for pip"
+	@echo "make clean            remove .venv* and caches; data/ and work_dirs/ stay"
 	@echo "PYTHON=/path/to/python chooses the interpreter (3.10 to 3.12) when .venv is made."
 
-setup:
-	$(call SETUP)
+.uv/bin/uv:
+	@for p in python3 python3.12 python3.11 python3.10; do "$$p" -c '' 2>&- || continue; \
+		env -u PIP_USER "$$p" -m pip install -q --target .uv 'uv>=0.9,<1' >&2 && exit; \
+		"$$p" -m venv .uv && .uv/bin/pip install -q 'uv>=0.9,<1' >&2 && exit; done 2>.uv.log; \
+	tail -3 .uv.log; echo "The set-up needs uv, and pip could not bring it: \`pip install uv\`, or see" \
+	"https://docs.astral.sh/uv, and run it again."; exit 1
+
+setup: $(UV)
+	@test ! -e .venv/setup.stamp || rm -rf .venv .venv-peers  # an older set-up made them
+	$(call environment,.venv,$(PYTHON),,onedl-mmcv)
+
+# Sees .venv through a .pth file, and adds transformers.
+peers: setup
+	@test "$$(cat .venv-peers/ready 2>/dev/null)" = '$(READY)' || { \
+	UV_PROJECT_ENVIRONMENT=.venv-peers $(CLEAN_ENV) $(UV) sync -q --frozen --python .venv/bin/python \
+		--only-group peers && \
+	.venv/bin/python -c "import sysconfig as s; print(f'import site; site.addsitedir({s.get_path(\"purelib\")!r})')" \
+		> "$$(echo .venv-peers/lib/python3.*/site-packages)/main.pth" && \
+	echo '$(READY)' > .venv-peers/ready && echo ".venv-peers is ready."; }
+
+upstream: $(UV)
+	$(call environment,.venv-upstream,>=3.10$(COMMA)<3.12,--no-dev --group upstream,mmcv)
 
 demo: setup
 	@.venv/bin/python tools/demo.py $(TASK)
 
 # Two processes of one thread each are faster than one of two; a file stays in one process.
-test: export OMP_NUM_THREADS = 1
-test:
-	$(call SETUP,--peers)
+test test-upstream: export OMP_NUM_THREADS = 1
+test: setup peers
 	.venv/bin/python -m pytest tests -n $(WORKERS) --dist loadfile
 	.venv-peers/bin/python -m pytest tests/with_transformers
+
+test-upstream: upstream
+	.venv-upstream/bin/python -m pytest tests -m upstream -n $(WORKERS) --dist loadfile
 
 check: setup
 	.venv/bin/python -m ruff check .
@@ -39,6 +75,12 @@ check: setup
 docs: setup
 	.venv/bin/python -m sphinx -W --keep-going -b html docs build/docs
 
+# mmcv is built by tools/build_mmcv.py, this package is installed by `pip install -e .`.
+requirements: $(UV)
+	@$(UV) export -q --frozen --no-emit-project --no-emit-package onedl-mmcv -o requirements.txt
+	@echo "requirements.txt is written: pip install --no-deps -r requirements.txt"
+
 clean:
-	rm -rf .venv .venv-peers .venv.lock build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers .venv-upstream .uv .uv.log build dist *.egg-info requirements.txt
+	rm -rf .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

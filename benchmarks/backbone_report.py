@@ -1,4 +1,6 @@
 """Tables and the chart of docs/speed.md, from files that benchmarks/backbone.py wrote."""
+from __future__ import annotations
+
 import math
 from pathlib import Path
 

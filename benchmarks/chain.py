@@ -11,6 +11,8 @@ window 8, so that weights mean the same at every stage.
 Rows go to benchmarks/results/chain_DATE.csv, and a table of means and spreads is printed. What a
 stage measured is kept under --work-dir, and not run again.
 """
+from __future__ import annotations
+
 import argparse
 import csv
 import datetime

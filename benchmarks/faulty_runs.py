@@ -6,6 +6,8 @@ Importing mmdet and its like takes longer than a tiny run. So one process import
 a child for each run; a child is tools/train.py, with its arguments, that writes down every step:
 loss, learning rate, a digest of what the model was given; metrics; and at the end the weights.
 """
+from __future__ import annotations
+
 import json
 import os
 import random

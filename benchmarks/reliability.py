@@ -10,6 +10,8 @@ docs/reliability.md from all benchmarks/results/reliability_*.json. Each has a l
 A run is lost if it does not go on, or goes on to other losses, learning rates, data, metrics,
 weights or files than the same run without faults.
 """
+from __future__ import annotations
+
 import argparse
 import json
 import platform
@@ -54,7 +56,7 @@ class Result(NamedTuple):
     reasons: list[str]
 
     @classmethod
-    def none(cls) -> 'Result':
+    def none(cls) -> Result:
         return cls(Counter(), Counter(), [])
 
     def add(self, kinds: list[str], wrong: list[str], work_dir: Path, what: str) -> None:

@@ -1,4 +1,6 @@
 """What the benchmarks share: taking turns, seconds, memory, the machine, and files of results."""
+from __future__ import annotations
+
 import csv
 import ctypes
 import datetime
@@ -129,7 +131,7 @@ def bounded_memory(device: torch.device):
 
 def ran_out(error: BaseException) -> bool:
     """Whether an exception says that memory ran out."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or any(
         words in str(error) for words in WORDS)
 
 

@@ -1,4 +1,6 @@
 """What is put into the runs of faulty_runs.py: a hook that writes down each step; the faults."""
+from __future__ import annotations
+
 import errno
 import hashlib
 import json
@@ -74,7 +76,7 @@ class Trace(Hook):
 
 
 def _tensors(value) -> list[torch.Tensor]:
-    return list(value) if isinstance(value, list | tuple) else [value]
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _names(samples) -> list[str]:

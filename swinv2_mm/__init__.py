@@ -18,6 +18,16 @@ __all__ = ['ARCHS', 'SwinTransformerV2', 'SwinTransformerV2Video', '__version__'
 def __getattr__(name: str):
     # Loaded when asked for: mmengine.model brings all of torch.distributed, half a second.
     if name in __all__:
-        from . import models
+        try:
+            from . import models
+        except AttributeError as error:  # Python would only say that it cannot import the name
+            raise ImportError(f'swinv2_mm.models does not import: {error}') from error
+        except ModuleNotFoundError as error:
+            if error.name != 'mmengine':
+                raise
+            raise ModuleNotFoundError(
+                'swinv2_mm needs mmengine, which is not installed: run `pip install mmengine`, or '
+                "`pip install 'onedl-mmengine>=0.10.12'` from torch 2.2 on.",
+                name='mmengine') from error
         return getattr(models, name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

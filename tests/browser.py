@@ -1,4 +1,6 @@
 """A real browser for tests: headless Chromium, by the commands of W3C WebDriver."""
+from __future__ import annotations
+
 import contextlib
 import json
 import shutil

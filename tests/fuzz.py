@@ -4,6 +4,8 @@ A test tries some hundreds of cases, benchmarks/fuzz.py a hundred thousand. Case
 target is always the same. TARGETS: name -> function(folder, number) that gives None, or in words
 what should not have happened.
 """
+from __future__ import annotations
+
 import functools
 import io
 import json
@@ -198,7 +200,7 @@ def _change(node, rng: random.Random) -> None:
         if not keys:
             return
         key = rng.choice(keys)
-        if isinstance(node[key], dict | list) and node[key] and rng.random() < .85:
+        if isinstance(node[key], (dict, list)) and node[key] and rng.random() < .85:
             node = node[key]
             continue
         kind = rng.randrange(4)

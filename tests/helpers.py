@@ -1,5 +1,5 @@
 """What several test files share: tools as modules, tool runs, a tiny data set, detector steps."""
-import importlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from swinv2_mm.cli import TOOLS
+from swinv2_mm.utils import versions
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = 'configs/demo/det_nano.py'
@@ -17,9 +19,31 @@ DEMO = 'configs/demo/det_nano.py'
 # At the end of the path: tools/test.py must not hide a library.
 
 
+def needs(what, *values):
+    """A case of a parametrized test for a torch that does `what`; see swinv2_mm.utils.versions."""
+    major, minor = versions.SINCE[what]
+    return pytest.param(*values, marks=pytest.mark.skipif(
+        not versions.can(what), reason=f'{what} needs torch {major}.{minor}'))
+
+
+def paired(*rows):
+    """zip of rows that must be equally long, as `strict=True` has it from Python 3.10 on."""
+    rows = [list(row) for row in rows]
+    assert len({len(row) for row in rows}) == 1, [len(row) for row in rows]
+    return zip(*rows)
+
+
 def load_tool(name):
     """The module behind a tool, by its name for the console."""
     return importlib.import_module(f'swinv2_mm.{TOOLS[name]}')
+
+
+def script(name):
+    """tools/NAME.py, one that is no tool of the package, as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / 'tools' / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def run_tool(*command, timeout=1200):

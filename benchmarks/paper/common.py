@@ -6,6 +6,8 @@ benchmarks/results/paper_NAME_DATE.csv. The plot docs/paper_NAME.png and what st
 and of nothing else, so that no number is typed. A quick form prints its text, and leaves docs
 alone unless --page names a page.
 """
+from __future__ import annotations
+
 import argparse
 import io
 import shlex

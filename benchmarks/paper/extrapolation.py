@@ -14,6 +14,8 @@ that the code is measured and not the formula. Three spacings of the same offset
 
 The extrapolation ratio is (reach of the new window - reach of the old) / reach of the old.
 """
+from __future__ import annotations
+
 import common
 import torch
 import variants

@@ -7,6 +7,8 @@ weights, gradients and AdamW's two moments. Time: the same step of one model wit
 combinations in turns, round by round; what is compared is the ratio within a round. ZeRO: bytes of
 weights, gradients and optimizer of a process for giant, as tools/analysis/memory.py plans them.
 """
+from __future__ import annotations
+
 import contextlib
 import re
 import statistics

@@ -9,6 +9,8 @@ with the same pictures, batches, steps and learning rate. It is judged on splits
 together, since nothing is chosen by either: the mean recall of the classes. The quick form has
 rendered shapes.
 """
+from __future__ import annotations
+
 import math
 import statistics
 from collections.abc import Iterator

@@ -15,6 +15,8 @@ clipping and drop path, with warm-up, cosine decay and AdamW; 32 x 32 pixels, wi
 
 The quick form has rendered shapes in place of the cells.
 """
+from __future__ import annotations
+
 import math
 from statistics import mean
 from typing import NamedTuple

@@ -13,6 +13,8 @@ pictures of the validation split.
 
 After each pair of trainings, both take turns at training steps on one batch.
 """
+from __future__ import annotations
+
 import contextlib
 import copy
 import json

@@ -1,4 +1,6 @@
 """A plain loop for small classifiers, and their pictures, held in memory."""
+from __future__ import annotations
+
 import functools
 import math
 from collections.abc import Callable, Iterator

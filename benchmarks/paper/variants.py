@@ -8,6 +8,8 @@ Each is the package's backbone with parts replaced, so that all else is equal:
 - `set_blocks`: 'pre' puts norms before the branches and takes scaled dot products, as Swin V1 does;
   'post' is residual post-norm with dot products; 'post, cosine' is the package's own.
 """
+from __future__ import annotations
+
 import math
 
 import torch

@@ -14,6 +14,8 @@ variants.py. Two sets of pictures:
 
 Accuracy is the mean recall of the classes. The quick form has rendered shapes.
 """
+from __future__ import annotations
+
 import copy
 import functools
 from typing import NamedTuple

@@ -5,6 +5,8 @@
 One curve a checkpoint, of the root mean square of the trunk: the divergence figure of the SwinV2
 paper, drawn of your own training. `swinv2_mm.ActivationHook` logs the same while training.
 """
+from __future__ import annotations
+
 import argparse
 import json
 from pathlib import Path

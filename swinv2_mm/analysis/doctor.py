@@ -2,11 +2,15 @@
 
 Exits with status 1 where something is broken. What is merely not installed is no fault.
 """
+from __future__ import annotations
+
 import argparse
 import importlib
+import importlib.util
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -14,8 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-import setup_checks
-from setup_needs import SetupError
+from swinv2_mm.utils import versions as torch_versions
 
 # Import name -> what needs it, the line that brings it.
 LIBRARIES = {
@@ -26,8 +29,28 @@ LIBRARIES = {
     'mmpretrain': ('classification, SimMIM', "pip install 'onedl-mmpretrain>=1.3.6,<1.4'"),
     'mmaction': ('video', "pip install 'mmaction2>=1.2.0,<1.3'"),
 }
+# The same from those whom OpenMMLab's own pages name, for torch up to 2.1.
+UPSTREAM = {
+    'mmengine': 'pip install mmengine==0.10.7', 'mmcv': 'pip install mmcv==2.1.0',
+    'mmdet': 'pip install mmdet==3.3.0', 'mmseg': 'pip install mmsegmentation==1.2.2 ftfy regex',
+    'mmpretrain': 'pip install mmpretrain==1.2.0',
+    'mmaction': 'pip install --no-deps mmaction2==1.2.0 && pip install decord einops scipy'}
+# What can be done -> import names that it needs.
+TASKS = {
+    'the backbone, loading, transfer': ('mmengine',),
+    'detection': ('mmengine', 'mmcv', 'mmdet'),
+    'segmentation': ('mmengine', 'mmcv', 'mmseg'),
+    'Mask2Former for segmentation': ('mmengine', 'mmcv', 'mmseg', 'mmdet'),
+    'classification and SimMIM': ('mmengine', 'mmcv', 'mmpretrain'),
+    'video': ('mmengine', 'mmcv', 'mmaction', 'decord'),
+    'export to ONNX': ('onnx', 'onnxscript', 'onnxruntime'),
+    'pictures and videos through a model': ('mmengine', 'mmcv', 'rich'),
+    'the web page': ('gradio',)}
 OTHERS = ('torch', 'torchvision', 'numpy', 'opencv-python', 'opencv-python-headless', 'timm',
           'transformers', 'decord', 'av', 'safetensors')
+# One build of OpenCV is as good as another; the wheel of decord names a Python of its own inside.
+HARMLESS = re.compile(r'^decord .* is not supported on this platform$|^No broken requirements|'
+                      r' requires opencv-(contrib-)?python(-headless)?, which is not installed')
 SHARED = 1 << 30  # bytes of /dev/shm under which data loader workers are known to die
 
 
@@ -39,10 +62,53 @@ class Finding(NamedTuple):
     fix: str = ''
 
 
-def check_distributions(owners: dict) -> list[Finding]:
-    """One distribution for each library; `owners` is that of setup_checks."""
+def find_owners() -> dict[str, dict[str, str]]:
+    """Import name -> {distribution: version}."""
+    found = {}
+    for dist in metadata.distributions():
+        names = (dist.read_text('top_level.txt') or '').split()
+        if not names:  # not every build writes that file
+            names = {file.parts[0] for file in dist.files or ()
+                     if len(file.parts) == 2 and file.name == '__init__.py'}
+        for name in names:
+            found.setdefault(name, {})[dist.metadata['Name']] = dist.version
+    return found
+
+
+def pip_line(name: str) -> str:
+    """What installs a library for the torch that is here."""
+    return LIBRARIES[name][1] if torch_versions.TORCH >= (2, 2) else UPSTREAM[name]
+
+
+def check_tasks(owners: dict, found=importlib.util.find_spec) -> list[Finding]:
+    """What can be done here, and what is missing for the rest."""
     findings = []
-    for name, (purpose, line) in LIBRARIES.items():
+    for task, needs in TASKS.items():
+        missing = [name for name in needs if name not in owners]
+        if not missing and 'mmdet' in needs and not found('mmcv._ext'):
+            findings.append(Finding('missing', f'{task}: mmcv is here without its operators',
+                                    pip_line('mmcv')))
+        elif missing:
+            lines = [pip_line(name) if name in LIBRARIES else f'pip install {name}'
+                     for name in missing]
+            findings.append(Finding('missing', f'{task}: lacks {", ".join(missing)}',
+                                    ' && '.join(lines)))
+        else:
+            findings.append(Finding('ok', f'{task}: all that it needs is here'))
+    return findings
+
+
+def check_limits() -> list[Finding]:
+    """What this torch cannot do."""
+    return [Finding('missing', f'{what} needs torch {since[0]}.{since[1]}, the rest works without')
+            for what, since in torch_versions.SINCE.items() if not torch_versions.can(what)]
+
+
+def check_distributions(owners: dict) -> list[Finding]:
+    """One distribution for each library; `owners` is that of find_owners."""
+    findings = []
+    for name, (purpose, _) in LIBRARIES.items():
+        line = pip_line(name)
         found = owners.get(name, {})
         shown = ' and '.join(f'{dist} {version}' for dist, version in sorted(found.items()))
         if len(found) > 1:
@@ -81,11 +147,12 @@ def check_imports(owners: dict, load=importlib.import_module) -> list[Finding]:
 
 def _import_fix(name: str, said: str) -> str:
     if name == 'mmcv':
-        return ('the operators were compiled for another torch: pip cache remove onedl_mmcv && pip '
-                'install --no-build-isolation --force-reinstall --no-deps onedl-mmcv')
+        return ('the operators were compiled for another torch: in a checkout `make setup`, else '
+                'pip cache remove onedl_mmcv && pip install --no-build-isolation --force-reinstall '
+                '--no-deps onedl-mmcv')
     if name == 'cv2' and '.so' in said:
         return 'sudo apt install libgl1 libglib2.0-0 (Fedora: dnf install mesa-libGL glib2)'
-    return 'install the versions that requirements.lock names'
+    return 'install the versions that pyproject.toml names'
 
 
 def check_torch() -> list[Finding]:
@@ -138,11 +205,16 @@ def check_backbone() -> list[Finding]:
 
 def check_packages(output: str | None = None) -> list[Finding]:
     """pip's own check of requirements."""
-    try:
-        setup_checks.check_complete(output)
-    except SetupError as error:
-        said = str(error).partition("says '")[2].partition("': put")[0]
-        return [Finding('wrong', f'pip check: {said}', 'install what it asks for')]
+    if output is None:
+        done = subprocess.run([sys.executable, '-m', 'pip', 'check'], capture_output=True,
+                              text=True)
+        if 'No module named pip' in done.stderr:
+            return [Finding('missing', 'no pip, so what packages ask for is not checked',
+                            f'uv pip check --python {sys.executable}')]
+        output = done.stdout
+    broken = [line for line in output.splitlines() if line.strip() and not HARMLESS.search(line)]
+    if broken:
+        return [Finding('wrong', f'pip check: {"; ".join(broken)}', 'install what it asks for')]
     return [Finding('ok', 'pip check: nothing missing')]
 
 
@@ -177,9 +249,10 @@ def main(argv: list | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--json', action='store_true', help='print JSON')
     args = parser.parse_args(argv)
-    owners = setup_checks.owners()
-    findings = [*check_torch(), *check_distributions(owners), *check_imports(owners),
-                *check_backbone(), *check_packages(), *check_machine()]
+    owners = find_owners()
+    findings = [*check_torch(), *check_limits(), *check_distributions(owners),
+                *check_imports(owners), *check_tasks(owners), *check_backbone(), *check_packages(),
+                *check_machine()]
     if args.json:
         print(json.dumps(dict(versions=versions(),
                               findings=[finding._asdict() for finding in findings]), indent=1))

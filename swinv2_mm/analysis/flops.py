@@ -5,6 +5,8 @@ own counter (torch.utils.flop_counter) sees every matrix product, convolution an
 run, whichever module or function runs it; norms, softmax, GELU and sampling are not counted. Nor is
 the network of the position bias: a prediction computes it once and then reuses it.
 """
+from __future__ import annotations
+
 import argparse
 import contextlib
 import functools
@@ -18,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from swinv2_mm.apis import launch, model_inputs
 from swinv2_mm.models.attention import WindowAttention
-from swinv2_mm.utils import entry
+from swinv2_mm.utils import entry, versions
 
 COUNTER = (f'torch.utils.flop_counter of torch {torch.__version__}: multiply-adds of matrix '
            'products, convolutions and attention')
@@ -56,9 +58,9 @@ def _given(attention: WindowAttention, window: tuple[int, ...], dtype=None) -> t
 @contextlib.contextmanager
 def no_autocast():
     """torch.autocast refuses the device 'meta', and so does the question whether it is on."""
-    with (mock.patch('torch.autocast', lambda *args, **kwargs: contextlib.nullcontext()),
-          mock.patch('torch.is_autocast_enabled', lambda *args: False)):
-        yield
+    with mock.patch('torch.autocast', lambda *args, **kwargs: contextlib.nullcontext()):
+        with mock.patch.object(versions, 'autocast_dtype', lambda kind: None):
+            yield
 
 
 def multiply_adds(model: nn.Module, run) -> dict[str, int]:
@@ -68,8 +70,7 @@ def multiply_adds(model: nn.Module, run) -> dict[str, int]:
     # With gradients, which cost nothing there, as without them a block may be run in parts that are
     # no modules.
     meta = next(model.parameters()).is_meta
-    with (torch.set_grad_enabled(meta), no_autocast(),
-          FlopCounterMode(display=False) as counter):
+    with torch.set_grad_enabled(meta), no_autocast(), FlopCounterMode(display=False) as counter:
         run()
     root = f'{type(model).__name__}.'
     found = {name.removeprefix(root): sum(operations.values()) // 2

@@ -3,6 +3,8 @@
 What is listed is what the metafiles beside the configs say, in a checkout and in an installed
 package alike; tests hold them against the configs.
 """
+from __future__ import annotations
+
 import argparse
 import json
 import sys

@@ -8,6 +8,8 @@ The step runs on tensors without data (memory_trace.py), so no GPU is needed and
 targets nor losses are. What CUDA itself takes (about half a GB) and what lies idle between tensors
 is not counted: 8 % of a card are left to them.
 """
+from __future__ import annotations
+
 import argparse
 import functools
 from typing import NamedTuple
@@ -20,7 +22,7 @@ from swinv2_mm import SwinTransformerV2, SwinTransformerV2Video
 from swinv2_mm.analysis import memory_trace
 from swinv2_mm.analysis.memory_trace import Held, Step
 from swinv2_mm.apis import launch, model_inputs
-from swinv2_mm.utils import entry
+from swinv2_mm.utils import entry, versions
 from swinv2_mm.utils.errors import UserError
 
 SPARE = 0.08  # of a card
@@ -68,8 +70,8 @@ class Planner:
     def fixed(self, plan: Plan) -> tuple[int, int, int, int]:
         """Bytes of weights, gradients, optimizer and buckets, which no input changes."""
         world, zero = plan.world, plan.zero if plan.world > 1 else 0
-        weights = sum(t.nbytes for t in [*self.model.parameters(), *self.model.buffers()])
-        gradients = sum(p.nbytes for p in self.model.parameters() if p.requires_grad)
+        weights = sum(versions.nbytes(t) for t in [*self.model.parameters(), *self.model.buffers()])
+        gradients = sum(versions.nbytes(p) for p in self.model.parameters() if p.requires_grad)
         optimizer, buckets = 2 * gradients, 0
         if zero == 3:
             buckets = self._units()
@@ -109,11 +111,11 @@ class Planner:
 
         Two of the largest block, as the next one is fetched early, and all outside the blocks.
         """
-        whole = sum(p.nbytes for p in self.model.parameters())
-        blocks = [sum(p.nbytes for p in block.parameters())
+        whole = sum(versions.nbytes(p) for p in self.model.parameters())
+        blocks = [sum(versions.nbytes(p) for p in block.parameters())
                   for stage in self.backbone.layers for block in stage.blocks]
-        joints = sum(p.nbytes for stage in self.backbone.layers if stage.downsample is not None
-                     for p in stage.downsample.parameters())
+        joints = sum(versions.nbytes(p) for stage in self.backbone.layers
+                     if stage.downsample is not None for p in stage.downsample.parameters())
         return whole - sum(blocks) - joints + 3 * max(blocks)
 
     def logits(self, batch: int, precision: str) -> list[int]:

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves, tree_map
 
 from swinv2_mm.models import sequential, windows
+from swinv2_mm.utils import versions
 
 DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
 
@@ -114,7 +115,7 @@ def trace(model: nn.Module, features: Callable[[nn.Module, Tensor], Iterable[Ten
         torch.autograd.backward(outs, [torch.ones_like(out) for out in outs])
         training = live.peak - before
     kept = [after - earlier for earlier, after in zip([before, *stages], stages)]
-    gradients = sum(p.nbytes for p in trained)
+    gradients = sum(map(versions.nbytes, trained))
     return Held(weights, gradients, before - weights, kept, training, update)
 
 

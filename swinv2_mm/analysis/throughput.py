@@ -5,6 +5,8 @@ the backbone: forward, backward and no optimizer. Inputs are there already: read
 pictures is not in it, nor is NMS. Runs of all configs take turns, so that a machine that slows down
 slows all of them, and the ratio to the first config is that of runs side by side.
 """
+from __future__ import annotations
+
 import argparse
 import contextlib
 import json

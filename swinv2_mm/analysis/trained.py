@@ -1,4 +1,5 @@
 """A config's backbone with the weights of a checkpoint, for tools that look into it."""
+from __future__ import annotations
 
 from mmengine.config import Config
 

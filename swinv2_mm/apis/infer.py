@@ -110,7 +110,7 @@ class Run:
         try:
             samples = self.predictor.predict([picture for _, picture in batch]) if batch else []
         except Exception as error:  # noqa: BLE001 - decoders and pipelines raise what they like
-            if not isinstance(error, ValueError | RuntimeError | OSError):
+            if not isinstance(error, (ValueError, RuntimeError, OSError)):
                 traceback.print_exc()  # a fault of the code rather than of a file
             if len(batch) == 1:
                 return self.refuse(batch[0][0].place, reason_of(error))

@@ -12,6 +12,8 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 
 from swinv2_mm.apis import overrides
+from swinv2_mm.engine.reading import read_safely
+from swinv2_mm.utils import versions
 from swinv2_mm.utils.errors import UserError
 
 
@@ -37,7 +39,7 @@ def override(cfg: Config, options: dict, testing: bool | None = None) -> None:
     for key in options:
         beside, names = cfg._cfg_dict, key.split('.')
         for depth, name in enumerate(names):
-            if isinstance(beside, list | tuple):
+            if isinstance(beside, (list, tuple)):
                 if not name.isdigit() or int(name) >= len(beside):
                     break  # mmengine has a sentence for it
                 beside = beside[int(name)]
@@ -86,8 +88,11 @@ def load_config(args: argparse.Namespace) -> Config:
     if not Path(args.config).is_file():
         raise UserError(f'There is no config at {args.config!r}: give the path of a config file, '
                         'such as configs/det/swinv2_t_cascade.py.')
+    read_safely()
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
+    if cfg.get('compile'):
+        versions.require('torch.compile of this backbone', 'take `compile` out of the config')
     override(cfg, args.cfg_options, testing=hasattr(args, 'checkpoint'))
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(
         Path('work_dirs') / Path(args.config).stem)

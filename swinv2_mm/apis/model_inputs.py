@@ -2,6 +2,8 @@
 
 What tools/analysis measures (work, speed, memory) does not depend on what the weights are.
 """
+from __future__ import annotations
+
 import copy
 
 import torch
@@ -63,7 +65,7 @@ def input_size(cfg: Config) -> tuple[int, ...]:
     if not found:
         raise UserError('The size of the input must be in the test pipeline of the config or in '
                         '--size, and is in neither: add --size H W (a video: T H W).')
-    size = tuple(found[-1]) if isinstance(found[-1], list | tuple) else found[-1]
+    size = tuple(found[-1]) if isinstance(found[-1], (list, tuple)) else found[-1]
     if isinstance(size, tuple):
         size = COCO.get(size, size[::-1])
     return (*clips[:1], *_pair(size))

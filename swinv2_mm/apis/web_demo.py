@@ -3,6 +3,8 @@
 Choose a model, drop a picture or a video, and move the sliders. The page is for this machine
 alone unless --host says otherwise, and needs no network.
 """
+from __future__ import annotations
+
 import argparse
 import importlib.util
 import os
@@ -13,7 +15,7 @@ from swinv2_mm.apis.inference.sources import PICTURES, VIDEOS
 from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError
 
-INSTALL = 'pip install -c requirements.lock gradio'
+INSTALL = "pip install 'gradio>=6.31,<7'"
 SCORE = 0.3
 WINDOW = 32  # the largest on the slider
 

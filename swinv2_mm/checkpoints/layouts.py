@@ -4,6 +4,8 @@
 >>> state = read_checkpoint('swinv2_tiny_patch4_window8_256.pth')  # official
 >>> timm = from_native(to_native(state), 'timm')
 """
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -189,7 +191,9 @@ def _carry_out(state: dict[str, Tensor], steps: list[Step], back: bool) -> dict[
             values = [state[source] for source in sources]
             try:
                 made = CHANGES[change][back](*values)
-                out.update(zip(targets, made, strict=True))
+                if len(made) != len(targets):
+                    raise ValueError(f'{len(made)} tensors for {len(targets)} names')
+                out.update(zip(targets, made))
             except (IndexError, RuntimeError, ValueError) as error:
                 shapes = [tuple(value.shape) for value in values]
                 raise ValueError(f'{few(sources)} must have shapes that can be {change}, got '

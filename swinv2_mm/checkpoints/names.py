@@ -1,4 +1,6 @@
 """Patterns of parameter names that are read in both directions, `stages.{i+1}.blocks.{j}`."""
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable
 from functools import cache

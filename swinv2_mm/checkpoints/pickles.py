@@ -172,7 +172,7 @@ class _Machine:
 
     def set_items(self, items: list) -> None:
         # The hash of a deeply nested tuple overflows the stack of the interpreter.
-        if not all(key is None or isinstance(key, str | int | float) for key in items[::2]):
+        if not all(key is None or isinstance(key, (str, int, float)) for key in items[::2]):
             raise Refused('holds a dictionary with keys that are neither text nor numbers')
         target = self.stack[-1]
         if isinstance(target, _Dict):

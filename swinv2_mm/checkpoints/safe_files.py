@@ -84,9 +84,10 @@ def _entry(name: str, entry) -> Entry:
             type(n) is not int or not 0 <= n < 1 << 62 for n in shape + offsets):
         raise Refused(f'gives {name[:60]!r} a shape or data_offsets that are not counts')
     dtype = DTYPES[entry['dtype']]
-    if offsets[1] - offsets[0] != math.prod(shape) * dtype.itemsize:
+    nbytes = math.prod(shape) * torch.empty(0, dtype=dtype).element_size()
+    if offsets[1] - offsets[0] != nbytes:
         raise Refused(f'gives {name[:60]!r} {offsets[1] - offsets[0]:,} bytes, where its shape '
-                      f'and dtype take {math.prod(shape) * dtype.itemsize:,}')
+                      f'and dtype take {nbytes:,}')
     return Entry(name, dtype, tuple(shape), *offsets)
 
 

@@ -4,11 +4,11 @@ import mmap
 import struct
 import zipfile
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-import torch
-
+from ..utils import versions
 from . import pickles
 from .pickles import Refused
 
@@ -16,15 +16,17 @@ ZIP = b'PK\x03\x04'
 LEGACY = b'\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.'  # a pickle of torch's own magic number
 MOST_DIRECTORY = 8 << 20  # bytes of a zip directory: room for 100,000 tensors
 
-STAND_INS = [(pickles.Skipped, name) for name in sorted(pickles.SKIPPED)]
-STAND_INS += [(OrderedDict, name) for name in sorted(pickles.DICTS)]
+STAND_INS = {**dict.fromkeys(pickles.SKIPPED, pickles.Skipped),
+             **dict.fromkeys(pickles.DICTS, OrderedDict)}
 
 
-def read_torch_file(path: Path, mapped: bool = False) -> object:
-    """What torch.load(path, weights_only=True) gives, on the CPU.
+def read_torch_file(path: Path, mapped: bool = False, known: Mapping[str, object] = STAND_INS,
+                    map_location='cpu') -> object:
+    """What torch.load(path, weights_only=True) gives.
 
     Objects that mmengine, timm and the official code save beside the weights come out as
-    `pickles.Skipped`. With `mapped`, tensors of a zipped file are not read but mapped from it.
+    `pickles.Skipped`, unless `known` says what their names mean.
+    With `mapped`, tensors of a zipped file are not read but mapped from it.
     Raises Refused, with a part of a sentence, for any file that is damaged,
     asks for code, or would take more memory than its size; none of it has run by then.
     """
@@ -33,9 +35,7 @@ def read_torch_file(path: Path, mapped: bool = False) -> object:
         file.seek(0)
         (_check_zip if zipped else _check_legacy)(file)
     try:
-        with torch.serialization.safe_globals(STAND_INS):
-            return torch.load(path, map_location='cpu', weights_only=True,
-                              mmap=mapped and zipped)
+        return versions.load(path, known, map_location, mapped and zipped)
     except OSError:
         raise
     except Exception as error:  # torch raises whatever a damaged file provokes

@@ -4,6 +4,8 @@ The work is mmcv's and mmsegmentation's; what they leave open is what becomes of
 bad file. Here, in training: it is named, another sample takes its place, and a run that meets too
 many of them stops. No sample is ever made up of what could be read of a bad file.
 """
+from __future__ import annotations
+
 from mmengine import fileio
 from mmengine import registry as mmengine
 

@@ -3,6 +3,8 @@
 The work is mmaction2's; what it leaves open is which file it was, and what to do then. One kind of
 crop that it lacks is here too.
 """
+from __future__ import annotations
+
 import importlib.util
 import logging
 from collections.abc import Callable

@@ -3,6 +3,8 @@
 In the first Swin the trunk of a large model grew by a factor of 10,000 from its first to its last
 blocks, and the training diverged; norms after the branches (section 3.2) are there to prevent it.
 """
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import torch
@@ -49,7 +51,7 @@ class Amplitudes:
         self._found: dict[str, Tensor] = {}
         self._handles = []
 
-    def __enter__(self) -> 'Amplitudes':
+    def __enter__(self) -> Amplitudes:
         for name, block in self.blocks.items():
             self._handles.append(block.register_forward_hook(
                 lambda module, args, output, name=name: self._measure(name, output)))

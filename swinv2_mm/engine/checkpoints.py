@@ -5,6 +5,8 @@
     resume -> newest whole file -> model, optimizer, schedules (by mmengine) -> place in the data,
     random numbers, and a validation that was due (here)
 """
+from __future__ import annotations
+
 import logging
 import os
 import signal

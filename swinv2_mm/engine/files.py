@@ -2,6 +2,8 @@
 
 Knows of files and their checksums only, not of what a checkpoint holds.
 """
+from __future__ import annotations
+
 import os
 import re
 import shutil

@@ -221,7 +221,7 @@ def _finite(value) -> bool:
         return not value.is_floating_point() or bool(value.isfinite().all())
     if isinstance(value, dict):
         value = list(value.values())
-    return not isinstance(value, tuple | list) or all(map(_finite, value))
+    return not isinstance(value, (tuple, list)) or all(map(_finite, value))
 
 
 def _files(runner, part: Part) -> list[str]:

@@ -2,6 +2,8 @@
 
     model -> a `Parameter` each -> the rules, which must all match something -> merged groups
 """
+from __future__ import annotations
+
 import difflib
 import math
 import re
@@ -273,6 +275,6 @@ def _check_keys(where: str, given, known) -> None:
 
 
 def _check_number(where: str, value) -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value < 0:
         raise ValueError(f'{where} must be a number of at least 0, got {value!r}: set it.')

@@ -5,6 +5,8 @@ augmentation are not kept but made again: each sample is loaded under a seed tha
 run's seed and the sample's place in the training, so that it is the same in any worker of any
 process that loads it, and whatever was drawn before.
 """
+from __future__ import annotations
+
 import random
 from collections import deque
 from collections.abc import Iterator

@@ -2,6 +2,8 @@
 
     gather what a resumed run needs -> write beside, flush, rename -> name it -> remove the outdated
 """
+from __future__ import annotations
+
 import time
 from collections.abc import Callable
 from pathlib import Path

@@ -7,6 +7,8 @@ with whole tensors under plain names, optimizer included. So a run may go on wit
 or on another number of processes, and the files need no conversion to be tested or loaded.
 `DeepSpeedStrategy` saves DeepSpeed's folders.
 """
+from __future__ import annotations
+
 import torch
 from mmengine._strategy import DDPStrategy, deepspeed
 from mmengine._strategy import DeepSpeedStrategy as _DeepSpeedStrategy

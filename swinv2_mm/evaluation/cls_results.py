@@ -2,6 +2,8 @@
 
 Importing it registers the hook under the name that tools/test.py puts into a config.
 """
+from __future__ import annotations
+
 import os
 from pathlib import Path
 

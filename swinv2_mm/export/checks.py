@@ -11,7 +11,8 @@ from torch import nn
 from swinv2_mm.apis.inference.sources import find, read_picture
 from swinv2_mm.utils.errors import UserError
 
-from .graphs import PIP
+from . import steps
+from .graphs import PIP, Pixels
 
 TOLERANCE = 1e-4
 SHARE = 1e-3  # of labels: two classes may be equal but for rounding
@@ -61,14 +62,53 @@ def pictures(words: list[str], size: tuple[int, int], channels: int) -> Iterator
         yield picture.transpose(2, 0, 1)[None].astype(np.float32)
 
 
-def compare(run: Run, model: nn.Module, names: list[str], images) -> dict[str, float]:
+def library(model: Pixels) -> Run:
+    """What the library itself predicts, by its own `test_step`; nothing of `Pixels` is in it."""
+    inner = model.model
+
+    @torch.no_grad()
+    def ask(images: np.ndarray) -> list[np.ndarray]:
+        pixels = torch.from_numpy(images)
+        if model.step != 'backbone':
+            found = steps.predicted(inner, model.step, pixels)
+        else:
+            given = inner.data_preprocessor(dict(inputs=list(pixels), data_samples=None))
+            # Detectors pad; a backbone may be exported for sizes that they would pad.
+            same = given['inputs'].shape == pixels.shape
+            found = inner.backbone(given['inputs']) if same else model(pixels)
+        return [out.numpy() for out in found]
+    return ask
+
+
+def read_as(model: Pixels, run: Run) -> Run:
+    """The answers of a file with logits of one class as the probabilities that mmseg gives."""
+    if model.step != 'threshold':
+        return run
+
+    def ask(images: np.ndarray) -> list[np.ndarray]:
+        logits, labels = run(images)
+        return [torch.from_numpy(logits).sigmoid().numpy(), labels]
+    return ask
+
+
+def known(model: Pixels, images) -> None:
+    """UserError, before anything is traced, where the last step taken here is not the library's."""
+    try:
+        compare(read_as(model, lambda pixels: answers(model, pixels)), library(model),
+                model.outputs, images)
+    except UserError as error:
+        head = getattr(model.model, 'decode_head', getattr(model.model, 'head', model.model))
+        raise steps.refusal(head, f'it gives other numbers ({error})') from error
+
+
+def compare(run: Run, ask: Run, names: list[str], images) -> dict[str, float]:
     """The largest difference of each output over pictures; of labels, the share that differs.
 
     Raises UserError where it is above `TOLERANCE`, or `SHARE` of labels.
     """
     largest = dict.fromkeys(names, 0.0)
     for image in images:
-        for name, ours, theirs in zip(names, answers(model, image), run(image), strict=True):
+        for name, ours, theirs in zip(names, ask(image), run(image)):
             if ours.shape != theirs.shape:
                 raise UserError(f'The file must answer as PyTorch does, {name} has the shape '
                                 f'{theirs.shape} instead of {ours.shape}: this is a defect.')

@@ -4,6 +4,8 @@ The file takes pictures of one size, any number at a time, as OpenCV reads them 
 255, float32, (B, 3, H, W)); the normalisation of the config is in it. FILE.pt2 is written by
 torch.export instead. Before it gets its name, it must answer as PyTorch does.
 """
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import torch
 from swinv2_mm.apis import launch, model_inputs
 from swinv2_mm.apis.inference.models import load_weights
 from swinv2_mm.export import checks, graphs
-from swinv2_mm.utils import entry
+from swinv2_mm.utils import entry, versions
 from swinv2_mm.utils.errors import UserError, check_file
 
 
@@ -52,12 +54,10 @@ def load(args) -> graphs.Pixels:
     return graphs.Pixels(model.eval().requires_grad_(False), args.part).eval()
 
 
-def check(path: Path, model: graphs.Pixels, args) -> None:
-    """Compare a file with PyTorch, and print what comes out."""
+def check(path: Path, model: graphs.Pixels, images: list, args) -> None:
+    """Compare a file with the library's own predictions, and print what comes out."""
     run = checks.runner(path, args.out.suffix, torch.get_num_threads())
-    channels = model.model.backbone.in_channels
-    images = list(checks.pictures(args.images, args.size, channels))
-    found = checks.compare(run, model, model.outputs, images)
+    found = checks.compare(checks.read_as(model, run), checks.library(model), model.outputs, images)
     on = 'pictures' if args.images else 'pictures of noise'
     print(f'on {len(images)} {on} it differs from PyTorch by at most '
           + ', '.join(f'{value:.2g} ({name})' for name, value in found.items()))
@@ -70,6 +70,7 @@ def check(path: Path, model: graphs.Pixels, args) -> None:
 def main(argv: list | None = None) -> None:
     args = parse_args(argv)
     args.size = tuple(args.size)
+    versions.require('export', 'export in another environment; checkpoints load there as here')
     if min(args.size) < 1 or args.opset < 18 or args.time < 0:
         raise UserError('--size must be at least 1 1, --opset at least 18 and --time at least 0, '
                         f'got {args.size[0]} {args.size[1]}, {args.opset} and {args.time}.')
@@ -77,11 +78,13 @@ def main(argv: list | None = None) -> None:
         raise UserError('--out must be a file that ends in .onnx or .pt2, in a folder that is '
                         f'there, got {str(args.out)!r}.')
     model = load(args)
+    images = list(checks.pictures(args.images, args.size, model.model.backbone.in_channels))
+    checks.known(model, images[:2])
     part = args.out.with_name(f'{args.out.stem}.part{args.out.suffix}')
     try:
         graphs.write(graphs.trace(model, args.size), part, model.outputs, args.opset)
         if not args.no_check:
-            check(part, model, args)
+            check(part, model, images, args)
         part.replace(args.out)
     except OSError as error:
         raise UserError(f'{args.out} cannot be written ({error.strerror}): make room, or give '

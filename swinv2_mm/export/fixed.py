@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from swinv2_mm.models.attention import COSINE_EPS, MAX_LOGIT_SCALE, WindowAttention
 from swinv2_mm.models.windows import Layout, to_windows
+from swinv2_mm.utils import versions
 
 
 class FixedAttention(nn.Module):
@@ -62,8 +63,7 @@ class FixedAttention(nn.Module):
         for i in range(self.count):
             parts = (rows.index_select(1, getattr(self, f'{part}{i}')) for part in 'qkv')
             q, k, v = (part.view(-1, heads, tokens, dim // heads) for part in parts)
-            out = F.scaled_dot_product_attention(
-                q, k, v, attn_mask=getattr(self, f'logits{i}'), scale=1.0)  # (B * W_g, h, N, d)
+            out = versions.attend(q, k, v, getattr(self, f'logits{i}'))  # (B * W_g, h, N, d)
             outs.append(out.view(batch, -1, dim // heads))
         out = outs[0] if len(outs) == 1 else torch.cat(outs, dim=1)
         out = out.index_select(1, self.back)  # (B, L * h, d)

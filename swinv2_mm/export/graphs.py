@@ -4,20 +4,26 @@ import warnings
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swinv2_mm.utils.errors import UserError
 
+from . import steps
 from .fixed import fix
 
 PIP = "pip install onnx onnxscript onnxruntime"
 # The first opset with an operation for the whole of attention; below it, it is written as products
 # and a softmax.
 OPSET = 23
+LOGITS = ['logits', 'labels']
+# Last step -> what the file gives.
+OUTPUTS = {'softmax': ['scores'], 'sigmoid': ['scores'], 'values': ['values'], 'argmax': LOGITS,
+           'threshold': LOGITS}
 
 
 class Pixels(nn.Module):
-    """A model with its config's normalisation in front.
+    """A model with its config's normalisation in front and its library's last step behind.
 
     forward: pixels (B, 3, H, W) as OpenCV reads them, blue first, 0 to 255, as float32 -> a tuple
     of tensors, named in `outputs`.
@@ -30,39 +36,60 @@ class Pixels(nn.Module):
     def __init__(self, model: nn.Module, part: str):
         super().__init__()
         self.model = model
-        self.kind = kind_of(model) if part == 'whole' else 'backbone'
+        self.step = steps.last_step(model) if part == 'whole' else 'backbone'
         settings = model.data_preprocessor
-        self.flip = bool(getattr(settings, '_channel_conversion', getattr(settings, 'to_rgb', 0)))
+        self.flip = bool(getattr(settings, '_channel_conversion', getattr(settings, 'to_rgb', 0))
+                         and model.backbone.in_channels == 3)
         for name in ('mean', 'std'):
             value = getattr(settings, name, None)
             self.register_buffer(name, None if value is None else value.clone())
         stages = [f'stage{i}' for i in getattr(model.backbone, 'out_indices', ())]
-        self.outputs = {'backbone': stages, 'classifier': ['scores'],
-                        'segmentor': ['logits', 'labels']}[self.kind]
+        self.outputs = OUTPUTS.get(self.step, stages)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         x = image.flip(1) if self.flip else image
         x = x if self.mean is None else (x - self.mean) / self.std
-        if self.kind == 'backbone':
+        if self.step == 'backbone':
             return tuple(self.model.backbone(x))
-        if self.kind == 'classifier':
-            return (self.model(x, mode='tensor').softmax(dim=1),)
-        size = tuple(image.shape[2:])
+        return steps.finish(self.step, self._numbers(x), self.model)
+
+    def _numbers(self, x: Tensor) -> Tensor:
+        """What the head gives."""
+        if self.outputs != LOGITS:
+            return self.model(x, mode='tensor')
+        crop = crop_size(self.model, x.shape[2:])
+        if crop != tuple(x.shape[2:]):
+            return self._slide(x, crop)
+        return self._decode(x)
+
+    def _decode(self, x: Tensor) -> Tensor:
+        size = torch.Size(x.shape[2:])
         meta = dict(img_shape=size, ori_shape=size, pad_shape=size)
-        logits = self.model.encode_decode(x, [meta])
-        return logits, logits.argmax(dim=1)
+        return self.model.encode_decode(x, [meta])
+
+    def _slide(self, x: Tensor, crop: tuple[int, int]) -> Tensor:
+        """Means of the logits of overlapping crops, as test_cfg.mode='slide' takes them."""
+        size, stride = tuple(x.shape[2:]), self.model.test_cfg.stride
+        rows, columns = (sorted({min(i * step, whole - part) for i in range(
+            -(-(whole - part) // step) + 1)}) for whole, part, step in zip(size, crop, stride))
+        places = [(y, x) for y in rows for x in columns]
+        crops = torch.cat([x[:, :, top:top + crop[0], left:left + crop[1]]
+                           for top, left in places])
+        parts = self._decode(crops).chunk(len(places))
+        total, count = 0, x.new_zeros(size)
+        for (top, left), part in zip(places, parts):
+            bottom, right = size[0] - top - crop[0], size[1] - left - crop[1]
+            total = total + F.pad(part, (left, right, top, bottom))
+            count = count + F.pad(x.new_ones(crop), (left, right, top, bottom))
+        return total / count
 
 
-def kind_of(model: nn.Module) -> str:
-    """'classifier', 'segmentor', or 'backbone' for what is exported no further than that."""
-    if type(model).__name__ == 'ImageClassifier':
-        return 'classifier'
-    # A head of masks pairs queries with pictures in Python, and samples by an operation of mmcv.
-    head = getattr(model, 'decode_head', None)
-    if type(model).__name__ == 'EncoderDecoder' and not hasattr(head, 'panoptic_head') and (
-            type(head).__name__ != 'Mask2FormerHead') and getattr(model, 'num_classes', 0) > 1:
-        return 'segmentor'
-    return 'backbone'
+def crop_size(model: nn.Module, size: tuple[int, ...]) -> tuple[int, ...]:
+    """Size of what a model looks at in one go in pictures of a size (h, w)."""
+    test = getattr(model, 'test_cfg', None) or {}
+    if test.get('mode') != 'slide':
+        return tuple(size)
+    return tuple(min(pair) for pair in zip(size, test['crop_size']))
 
 
 def check_part(model: nn.Module, part: str, size: tuple[int, int]) -> None:
@@ -70,15 +97,20 @@ def check_part(model: nn.Module, part: str, size: tuple[int, int]) -> None:
     if getattr(model.backbone, 'ndim', 2) != 2:
         raise UserError('Models of pictures are exported, this one takes videos: export one with '
                         'the backbone SwinTransformerV2.')
-    if part == 'whole' and kind_of(model) == 'backbone':
-        head = getattr(model, 'decode_head', model)
-        raise UserError('Classifiers and segmentors with a head of one score a class are exported '
-                        f'whole, this is a {type(head).__name__}: add --part backbone.')
-    # mmseg's tests pad pictures to such sizes, and the padding changes what its heads see.
-    divisor = (getattr(model.data_preprocessor, 'test_cfg', None) or {}).get('size_divisor') or 1
-    if part == 'whole' and any(side % divisor for side in size):
+    if part == 'backbone':
+        return
+    steps.last_step(model)
+    # Tests pad pictures to such sizes, and the padding changes what heads see.
+    settings = model.data_preprocessor
+    test = getattr(settings, 'test_cfg', None) or {}
+    divisor = test.get('size_divisor') or getattr(settings, 'pad_size_divisor', 1) or 1
+    if any(side % divisor for side in size):
         raise UserError(f'--size must be multiples of {divisor}, to which this config pads '
                         f'pictures when it is tested, got {size[0]} {size[1]}: round it up.')
+    least = test.get('size') or size
+    if any(side < needed for side, needed in zip(size, least)):
+        raise UserError(f'--size must be at least {least[0]} {least[1]}, to which this config pads '
+                        f'pictures when it is tested, got {size[0]} {size[1]}: take that.')
 
 
 @torch.no_grad()
@@ -86,8 +118,9 @@ def trace(model: Pixels, size: tuple[int, int]) -> torch.export.ExportedProgram:
     """The program of a model at one size of picture (h, w), for any batch."""
     channels = model.model.backbone.in_channels
     image = torch.zeros(2, channels, *size)  # a batch of 1 would be taken for a constant
+    part = size if model.step == 'backbone' else crop_size(model.model, size)
     model = copy.copy(model)
-    model._modules = dict(model._modules, model=_fixed(model.model, image))
+    model._modules = dict(model._modules, model=_fixed(model.model, image[..., :part[0], :part[1]]))
     batch = torch.export.Dim('batch', min=1)
     return torch.export.export(model, (image,), dynamic_shapes=({0: batch},), strict=False)
 

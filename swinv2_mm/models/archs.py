@@ -1,4 +1,6 @@
 """The sizes of SwinV2, one table."""
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import NamedTuple
 

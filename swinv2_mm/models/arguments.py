@@ -1,4 +1,6 @@
 """Checks of constructor arguments: plain values in, tuples out; a broken rule is one sentence."""
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from numbers import Integral, Real

@@ -8,12 +8,15 @@ or `.half()` ask for: in float16 the norm of a zero key is 0 / 0, and that of a 
 The definition is `_attend`; sequential.py computes the same on a few windows at a time, and is what
 runs wherever it can.
 """
+from __future__ import annotations
+
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..utils import versions
 from . import sequential
 from .sequential import COSINE_EPS
 from .windows import Layout, Part, Size, from_windows, to_windows
@@ -29,8 +32,7 @@ class WindowAttention(nn.Module):
         ndim: sides of a window, 2 for images and 3 for videos.
         dim: channels C.
         num_heads: heads h; C must be a multiple of it.
-        pretrained_window: sides that relative positions are normalised by; a 0 stands for the
-            window in use.
+        pretrained_window: sides that relative positions are normalised by.
     """
 
     def __init__(self, ndim: int, dim: int, num_heads: int, pretrained_window: Size):
@@ -74,7 +76,7 @@ class WindowAttention(nn.Module):
         asks. `train()`, `eval()`, loading weights, `.to()`, changing a weight and any forward pass
         with gradients drop it.
         """
-        if torch.compiler.is_compiling():
+        if versions.is_compiling():
             return self._position_bias(window, dtype)
         if self.training or torch.is_grad_enabled():
             self._bias_cache.clear()  # a fused optimizer step leaves no other trace
@@ -94,8 +96,7 @@ class WindowAttention(nn.Module):
         first, _, second = self.cpb_mlp
         wide = torch.promote_types(first.weight.dtype, torch.float32)
         device = first.weight.device
-        normaliser = tuple(p or w for p, w in zip(self.pretrained_window, window))
-        offsets = log_spaced_offsets(window, normaliser).to(device, wide)  # (T, ndim)
+        offsets = log_spaced_offsets(window, self.pretrained_window).to(device, wide)  # (T, ndim)
         with torch.autocast(device.type, enabled=False):
             hidden = F.relu(F.linear(offsets, first.weight.to(wide), first.bias.to(wide)))
             table = 16 * torch.sigmoid(F.linear(hidden, second.weight.to(wide)))  # (T, h)
@@ -106,9 +107,9 @@ class WindowAttention(nn.Module):
         return bias.flip([*range(-len(window), 0)]).reshape(self.num_heads, tokens, tokens)
 
     def __getstate__(self) -> dict:
-        return self.__dict__ | {'_bias_cache': {}}
+        return {**self.__dict__, '_bias_cache': {}}
 
-    def train(self, mode: bool = True) -> 'WindowAttention':
+    def train(self, mode: bool = True) -> WindowAttention:
         self._bias_cache.clear()
         return super().train(mode)
 
@@ -142,8 +143,7 @@ def _attend_group(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | 
     count = q.shape[:2]
     logits = bias if mask is None else bias + mask.to(bias.dtype)
     with torch.autocast(q.device.type, enabled=False):
-        out = F.scaled_dot_product_attention(
-            *(x.flatten(0, 1) for x in (q, k, v)), attn_mask=logits[None], scale=1.0)
+        out = versions.attend(*(x.flatten(0, 1) for x in (q, k, v)), logits[None])
     return out.unflatten(0, count)
 
 

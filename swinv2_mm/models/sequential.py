@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ..utils import versions
 from .windows import Layout, Part, cut
 
 # Vectors shorter than this are not normalised further. The official 1e-12 lets the gradient at a
@@ -31,7 +32,7 @@ DENORMAL = 1e-30
 # system when it is freed, and costs a page fault for every 4 KB when it is asked for again.
 PART_BYTES = {'cpu': 8 << 20, 'cuda': 256 << 20}
 # Without such tiles (AMX), matrices in half precision are multiplied slower than in float32.
-CPU_HAS_TILES = torch.cpu._is_amx_tile_supported()
+CPU_HAS_TILES = versions.cpu_has_tiles()
 
 _plain = False
 
@@ -49,7 +50,7 @@ def plain_path() -> Iterator[None]:
 
 def may_run() -> bool:
     """Whether these may take the place of the plain path: not where a graph is being recorded."""
-    return not (_plain or torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return not (_plain or versions.is_compiling() or torch.jit.is_tracing()
                 or torch._C._are_functorch_transforms_active())
 
 
@@ -106,8 +107,7 @@ def attend_part(qkv: Tensor, part: Part, scale: Tensor, logits: Tensor) -> Tenso
     q, k, v = _to_heads(qkv, part, 3 * len(scale)).chunk(3, dim=1)  # each (n, h, N, d)
     q, k = (q * (scale / _norm(q))).to(logits.dtype), (k / _norm(k)).to(logits.dtype)
     with torch.autocast(qkv.device.type, enabled=False):
-        out = F.scaled_dot_product_attention(
-            q, k, v.to(logits.dtype), attn_mask=logits[None], scale=1.0)
+        out = versions.attend(q, k, v.to(logits.dtype), logits[None])
     return _to_rows(out, part).to(qkv.dtype)
 
 
@@ -161,7 +161,7 @@ def _backward_part(qkv: Tensor, grad: Tensor, part: Part, scale: Tensor, logits:
     grad = _to_heads(grad, part, heads).contiguous().to(dtype)
     qkv = _to_heads(qkv, part, 3 * heads).contiguous()
     out = []
-    step = max(1, part_bytes(qkv) // (part.count * logits[0].nbytes))
+    step = max(1, part_bytes(qkv) // (part.count * versions.nbytes(logits[0])))
     for first in range(0, heads, step):
         some = slice(first, first + step)
         q, k, v = (x[:, some] for x in qkv.chunk(3, dim=1))
@@ -208,7 +208,7 @@ def _norm(x: Tensor) -> Tensor:
 def feed_forward(x: Tensor, first: nn.Linear, second: nn.Linear) -> Tensor:
     """second(gelu(first(x))) with gradients but no second ones: (..., C) -> (..., C_out)."""
     kind = x.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    dtype = versions.autocast_dtype(kind) or x.dtype
     with torch.autocast(kind, enabled=False):
         out = _FeedForward.apply(x.flatten(0, -2).to(dtype), first.weight, first.bias,
                                  second.weight, second.bias)
@@ -249,7 +249,7 @@ class _FeedForward(torch.autograd.Function):
 
 
 def _slices(hidden: Tensor) -> Iterator[slice]:
-    step = max(1, part_bytes(hidden) // hidden[0].nbytes)
+    step = max(1, part_bytes(hidden) // versions.nbytes(hidden[0]))
     return (slice(first, first + step) for first in range(0, len(hidden), step))
 
 

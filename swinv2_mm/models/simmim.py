@@ -2,6 +2,8 @@
 
 Algorithm, decoder and head are mmpretrain's: `SimMIM`, `SimMIMLinearDecoder`, `SimMIMHead`.
 """
+from __future__ import annotations
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

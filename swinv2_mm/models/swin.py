@@ -5,23 +5,29 @@
 Rank shows in three places only: the convolution of the patch embedding, the number of inputs of
 the position network, and the default patch. Parameter names are those of the official code.
 """
+from __future__ import annotations
+
 import itertools
+import logging
 import math
 from collections.abc import Sequence
+from typing import Union
 
 import torch
 import torch.nn.functional as F
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..registry import MODELS
+from ..utils import versions
 from . import arguments, sequential
 from .archs import Arch, resolve
 from .attention import WindowAttention
 from .windows import Layout, Size, plan
 
-Window = int | tuple[int, ...]
+Window = Union[int, tuple[int, ...]]
 
 
 class PatchEmbed(nn.Module):
@@ -111,7 +117,7 @@ class Block(nn.Module):
 
     def _forward_in_parts(self, x: Tensor, layout: Layout) -> Tensor:
         """The same from start to end for a few windows at a time, without gradients."""
-        if sequential.half_is_slow(x) and torch.is_autocast_enabled('cpu'):
+        if sequential.half_is_slow(x) and versions.autocast_dtype('cpu'):
             with torch.autocast('cpu', enabled=False):
                 wide = x.to(self.norm1.weight.dtype)  # torch leaves norms in half precision here
                 return self._forward_in_parts(wide, layout).to(x.dtype)
@@ -171,15 +177,11 @@ class _SwinV2(BaseModule):
         self.in_channels = arguments.integer('in_channels', in_channels, 1)
         self.patch_size = arguments.sides('patch_size', patch_size, self.ndim, 1)
         self.window_sizes = arguments.per_stage('window_size', window_size, count, self.ndim, 1)
-        if pretrained_window_sizes == 'from_checkpoint':
-            self._pretrained_window_sizes = None
-            # Travels with the weights, so that what is trained from here can be tested: windows,
-            # then normalisers, of each stage; 0 where they are not known yet.
-            record = torch.zeros(2, count, self.ndim, dtype=torch.int64)
-            self.register_buffer('pretrained_windows', record)
-        else:
-            self._pretrained_window_sizes = arguments.per_stage(
-                'pretrained_window_sizes', pretrained_window_sizes, count, self.ndim, 0)
+        self._adopts = pretrained_window_sizes == 'from_checkpoint'
+        self._pretrained_window_sizes = None if self._adopts else arguments.per_stage(
+            'pretrained_window_sizes', pretrained_window_sizes, count, self.ndim, 0)
+        # Travels with the weights, so that whoever takes them is held to it.
+        self.register_buffer('pretrained_windows', self._record())
         self.out_indices = arguments.indices('out_indices', out_indices, count)
         self.frozen_stages = arguments.integer('frozen_stages', frozen_stages, -1, count)
         self.with_cp = arguments.switches('with_cp', with_cp, count)
@@ -200,8 +202,7 @@ class _SwinV2(BaseModule):
         depths, every = self.arch.depths, self.arch.extra_norm_every
         rates = torch.linspace(0, self.drop_path_rate, sum(depths), device='cpu').tolist()
         rates = rates[sum(depths[:i]):]
-        pretrained = (self.pretrained_window_sizes or [(0,) * self.ndim] * len(depths))[i]
-        blocks = [Block(self.ndim, dim, self.arch.num_heads[i], pretrained, rates[j],
+        blocks = [Block(self.ndim, dim, self.arch.num_heads[i], self._normalisers()[i], rates[j],
                         extra_norm=every > 0 and (j + 1) % every == 0)
                   for j in range(depths[i])]
         downsample = PatchMerging(dim) if i < max(self.out_indices) else None
@@ -217,19 +218,58 @@ class _SwinV2(BaseModule):
         sizes = arguments.per_stage(
             'pretrained_window_sizes', value, len(self.arch.depths), self.ndim, 0)
         self._pretrained_window_sizes = sizes
-        for stage, sides in zip(self.layers, sizes):
+        for stage, sides in zip(self.layers, self._normalisers()):
             for block in stage.blocks:
                 block.attn.pretrained_window = sides
-        if hasattr(self, 'pretrained_windows') and not self.pretrained_windows.is_meta:
-            used = [[p or w for p, w in zip(*pair)] for pair in zip(sizes, self.window_sizes)]
-            self.pretrained_windows.copy_(torch.tensor([self.window_sizes, used]))
+        if not self.pretrained_windows.is_meta:
+            self.pretrained_windows.copy_(self._record())
+
+    def _normalisers(self) -> list[Size]:
+        """What positions are divided by, at any size of the input; 0 where it is not known yet.
+
+        The window as it was set, never one that a small map has shrunk: else the same offset would
+        mean something else in an image of another size.
+        """
+        if self.pretrained_window_sizes is None:
+            return [(0,) * self.ndim] * len(self.window_sizes)
+        return [tuple(p or w for p, w in zip(*pair))
+                for pair in zip(self.pretrained_window_sizes, self.window_sizes)]
+
+    def _record(self) -> Tensor:
+        """(2, stages, sides): windows, and what positions are divided by; 0 while not known."""
+        known = self.pretrained_window_sizes is not None
+        return torch.tensor([self.window_sizes, self._normalisers()], device='cpu') * known
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        record = state_dict.get(f'{prefix}pretrained_windows')
-        known = record is not None and not record.is_meta and record.all()
-        if known and hasattr(self, 'pretrained_windows'):
-            self.pretrained_window_sizes = [tuple(sides) for sides in record[1].tolist()]
+        name = f'{prefix}pretrained_windows'
+        record = state_dict.get(name)
+        if record is not None and not record.is_meta and record.all():
+            self._settle(record)
+        elif f'{prefix}patch_embed.proj.weight' in state_dict and any(
+                0 in sides for sides in self.pretrained_window_sizes or []):
+            print_log('The checkpoint does not say which windows it was trained with, and '
+                      f'pretrained_window_sizes=0 takes them for {self.window_sizes}: set '
+                      'pretrained_window_sizes to those of the training, no larger than its maps '
+                      '(image side / 4, 8, 16, 32).', 'current', logging.WARNING)
+        # The model's own, so that what it saves says how it is used, and that files without any
+        # load strictly.
+        super()._load_from_state_dict({**state_dict, name: self._record()}, prefix, *args, **kwargs)
+
+    def _settle(self, record: Tensor) -> None:
+        """Take the windows of weights over, or ValueError where the model counts otherwise."""
+        if record.ndim != 3 or record.shape[0] != 2 or record.shape[1:] != (
+                len(self.window_sizes), self.ndim):
+            return  # weights of another size or rank: their own shapes say so
+        theirs = [tuple(sides) for sides in record[1].tolist()]
+        if theirs == self._normalisers():
+            return
+        if self._adopts:
+            self.pretrained_window_sizes = theirs
+        else:
+            raise ValueError(
+                'The model must normalise relative positions as its weights were trained, by '
+                f'{theirs}, and would do so by {self._normalisers()}: set '
+                f'pretrained_window_sizes={theirs}.')
 
     def _stride(self, i: int) -> int | Size:
         *time, height, width = self.patch_size
@@ -289,6 +329,8 @@ class _SwinV2(BaseModule):
         if 0 in x.shape:
             raise ValueError(f'Every side of {axes} must be at least 1, got shape '
                              f'{tuple(x.shape)}; check the data pipeline for empty images.')
+        if x.is_cpu and x.dtype == torch.float16:
+            versions.require('float16 on a CPU', 'take bfloat16 or float32')
 
     def init_weights(self) -> None:
         """The official initialisation, then `init_cfg`; a parent's own `init_cfg` is overridden."""
@@ -303,7 +345,7 @@ class _SwinV2(BaseModule):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.LayerNorm | nn.Conv2d | nn.Conv3d):
+            elif isinstance(module, (nn.LayerNorm, nn.Conv2d, nn.Conv3d)):
                 module.reset_parameters()
             elif isinstance(module, WindowAttention):
                 nn.init.constant_(module.logit_scale, math.log(10.0))
@@ -325,7 +367,7 @@ class _SwinV2(BaseModule):
         for module in self._frozen():
             module.eval().requires_grad_(False)
 
-    def train(self, mode: bool = True) -> '_SwinV2':
+    def train(self, mode: bool = True) -> _SwinV2:
         """As torch's; frozen stages stay in eval mode, so that they drop no path."""
         super().train(mode)
         for module in self._frozen():
@@ -345,9 +387,9 @@ class SwinTransformerV2(_SwinV2):
             (h, w) or (t, h, w), in every stage; list: one entry per stage, each an int or a tuple.
             A map smaller than its window shrinks the window to itself.
         pretrained_window_sizes: windows that the weights were pre-trained with, written likewise;
-            they normalise relative positions. 0 stands for the window in use, which is right for
-            weights trained from scratch at `window_size`; 'from_checkpoint' takes them from the
-            file that `load_backbone` or `PretrainedSwinV2` loads, and saves them with the weights.
+            they normalise relative positions. 0 stands for `window_size`, also on maps that are
+            smaller, which is right for weights trained from scratch; 'from_checkpoint' takes them
+            from the file that is loaded. Saved with the weights, and checked when these are loaded.
         drop_path_rate: stochastic depth of the last block, in [0, 1); grows linearly from 0.
         out_indices: stages whose features are returned. Stages after the last one are not built.
         frozen_stages: -1 trains everything, 0 freezes the patch embedding, n also the first n

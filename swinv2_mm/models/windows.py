@@ -9,6 +9,8 @@ window, W windows in a map.
 Everything here is a pure function. A `Layout` is worked out once per stage and map size and then
 handed to every block of that stage.
 """
+from __future__ import annotations
+
 import itertools
 import math
 from functools import lru_cache
@@ -17,6 +19,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ..utils import versions
 
 Size = tuple[int, ...]
 
@@ -85,7 +89,7 @@ def plan(size: Size, window: Size, shift: Size, like: Tensor) -> Layout:
     window, shift = fit_window(size, window, shift)
     padded = tuple(math.ceil(s / w) * w for s, w in zip(size, window))
     # torch.compile goes through a cache, warning of it
-    find = _regions.__wrapped__ if torch.compiler.is_compiling() else _regions
+    find = _regions.__wrapped__ if versions.is_compiling() else _regions
     regions, indices, order = find(size, window, shift, like.device)
     if len(indices) == 1:
         return Layout(size, padded, window, shift, (Group(None, _mask(regions[0], like)),), None)

@@ -46,13 +46,13 @@ def _load() -> None:
         raise RuntimeError(f'Video needs mmaction2, which is not installed here: run `{INSTALL}`.')
     try:
         _import_package()
-        with (_placeholders('mmpretrain'), _placeholders('mmaction'), _drn()):
+        with _placeholders('mmpretrain'), _placeholders('mmaction'), _drn():
             importlib.import_module('mmaction.models')
         _keep_numpy_names()
     except (ImportError, AssertionError) as error:
         raise RuntimeError('mmaction2 does not import beside the other packages here, it says '
                            f'"{" ".join(str(error).split())}": install the versions that '
-                           'requirements.lock names.') from error
+                           'pyproject.toml names.') from error
 
 
 def _import_package() -> None:

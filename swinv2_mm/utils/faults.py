@@ -3,6 +3,8 @@
 Some decoders fill what a cut-off JPEG lacks with grey, and all take what memory a header asks for:
 both without a word. So bytes are looked at first, which takes 0.04 ms for a photo.
 """
+from __future__ import annotations
+
 import io
 import logging
 import struct

@@ -5,6 +5,8 @@
 The red dot is the token; the brighter a place of its window, the larger its share of the attention,
 the largest being 1 on the picture. Outside of the window a token sees nothing.
 """
+from __future__ import annotations
+
 import argparse
 import math
 from pathlib import Path

@@ -6,6 +6,8 @@ of colours, a missing augmentation, a shifted mask or a padding that is too larg
 and masks (mmdet), maps (mmseg), labels after mixup and CutMix (mmpretrain), hidden patches (SimMIM)
 and frames (mmaction2) are drawn over or beside it.
 """
+from __future__ import annotations
+
 import argparse
 import random
 from pathlib import Path

@@ -6,6 +6,8 @@
 writes one PNG a video. The test data of CONFIG give the names of the classes; its test pipeline
 must put `filename` among the meta_keys of PackActionInputs.
 """
+from __future__ import annotations
+
 import argparse
 import os
 import pickle

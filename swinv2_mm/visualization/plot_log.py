@@ -3,6 +3,8 @@
 A RUN is a work dir, as tools/train.py leaves it, or one scalars.json of it; NAME=RUN gives it a
 name. One panel shows the loss, one the learning rate, one each metric.
 """
+from __future__ import annotations
+
 import argparse
 import json
 import sys
@@ -65,7 +67,7 @@ def series(rows: list[dict], key: str) -> list[tuple[int, float]]:
 def metrics_of(rows: list[dict]) -> list[str]:
     """Names of what validation measured, in the order of the log."""
     names = {key: None for row in rows if 'loss' not in row for key in row
-             if key not in NO_METRICS and isinstance(row[key], int | float)}
+             if key not in NO_METRICS and isinstance(row[key], (int, float))}
     return list(names)
 
 

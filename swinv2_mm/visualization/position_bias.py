@@ -6,6 +6,8 @@ One picture a head and window: what the attention to a key gains by where it is,
 the middle. The first row is the window of the config; a window that the weights were not trained
 at shows whether the network of the bias still gives what it gave.
 """
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
 

@@ -50,7 +50,7 @@ def test_builds_of_opencv_of_several_versions_are_wrong():
 @pytest.mark.parametrize('module, error, fix', [
     ('mmcv.ops', ImportError('undefined symbol: _ZN2at'), 'pip cache remove onedl_mmcv'),
     ('cv2', ImportError('libGL.so.1: cannot open'), 'libgl1'),
-    ('swinv2_mm.utils.compat', RuntimeError('mmaction2 does not import'), 'requirements.lock')])
+    ('swinv2_mm.utils.compat', RuntimeError('mmaction2 does not import'), 'pyproject.toml')])
 def test_what_does_not_import_is_wrong_with_its_own_words(module, error, fix):
     def load(name):
         if name == module:
@@ -80,7 +80,31 @@ def test_a_gpu_that_torch_was_not_built_for_is_wrong(built, count):
 def test_requirements_that_are_not_met_are_wrong():
     (found,) = wrong(doctor.check_packages('mmdet 3.3 requires mmcv<2.2, but you have mmcv 2.3.'))
     assert found.what == 'pip check: mmdet 3.3 requires mmcv<2.2, but you have mmcv 2.3.'
-    assert wrong(doctor.check_packages('No broken requirements found.')) == []
+    for fine in ('No broken requirements found.',
+                 'onedl-mmcv 2.3.6 requires opencv-python, which is not installed.',
+                 'decord 0.6.0 is not supported on this platform'):
+        assert wrong(doctor.check_packages(fine)) == []
+
+
+def test_each_task_says_what_it_lacks_and_what_brings_it(monkeypatch):
+    found = {finding.what.partition(':')[0]: finding
+             for finding in doctor.check_tasks(GOOD, lambda name: True)}
+    assert found['detection'].level == 'ok' and found['video'].level == 'missing'
+    assert 'lacks decord' in found['video'].what and found['video'].fix == 'pip install decord'
+    monkeypatch.setattr(doctor.torch_versions, 'TORCH', (2, 1))
+    few = {name: dists for name, dists in GOOD.items() if name != 'mmseg'}
+    found = {finding.what.partition(':')[0]: finding
+             for finding in doctor.check_tasks(few, lambda name: None)}
+    assert found['segmentation'].fix == 'pip install mmsegmentation==1.2.2 ftfy regex'
+    assert 'without its operators' in found['detection'].what  # mmcv-lite
+
+
+def test_what_this_torch_cannot_do_is_said_with_the_version_that_can(monkeypatch):
+    monkeypatch.setattr(doctor.torch_versions, 'TORCH', (2, 1))
+    said = [finding.what for finding in doctor.check_limits()]
+    assert 'float16 on a CPU needs torch 2.3, the rest works without' in said
+    monkeypatch.setattr(doctor.torch_versions, 'TORCH', (2, 11))
+    assert doctor.check_limits() == []
 
 
 def test_little_shared_memory_is_wrong(monkeypatch, tmp_path):

@@ -22,7 +22,7 @@ from mmengine.registry import DefaultScope
 from swinv2_mm.apis.inference import models  # isort: skip
 
 MISSING = [what for what, there in (
-    ('gradio (pip install -c requirements.lock gradio)', importlib.util.find_spec('gradio')),
+    ("gradio (pip install 'gradio>=6.31,<7')", importlib.util.find_spec('gradio')),
     ('Chromium and its driver (apt-get install chromium chromium-driver)', browsers.found()))
     if not there]
 TASKS = ('seg', 'cls', 'det', 'video')

@@ -14,7 +14,7 @@ def test_inheritance_is_two_deep_and_nothing_is_deleted(name):
     words = {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword)} | {
         node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     assert '_delete_' not in words
-    assert not any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(tree))
+    assert not any(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.walk(tree))
     inherited = [ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign)
                  and any(getattr(target, 'id', '') == '_base_' for target in node.targets)]
     if name in BASES:

@@ -29,7 +29,7 @@ def tidy(node):
     """A config without the entries that are None, which is the default of each of them here."""
     if isinstance(node, dict):
         return {key: tidy(value) for key, value in node.items() if value is not None}
-    return [tidy(part) for part in node] if isinstance(node, list | tuple) else node
+    return [tidy(part) for part in node] if isinstance(node, (list, tuple)) else node
 
 
 @pytest.mark.parametrize('size', MASK2FORMERS)

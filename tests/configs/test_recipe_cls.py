@@ -6,7 +6,7 @@ import pytest
 import torch
 from config_checks import LEAVES, ZOO, build, load
 from conftest import awaken
-from helpers import ROOT
+from helpers import ROOT, paired
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, TRANSFORMS, DefaultScope
 
@@ -57,7 +57,7 @@ def test_random_augmentation_is_timms_with_its_strengths():
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         built = TRANSFORMS.build(step)
     assert all(one.prob == 0.5 for one in built.transforms)
-    for policy, name in zip(ours, timm._RAND_INCREASING_TRANSFORMS, strict=True):
+    for policy, name in paired(ours, timm._RAND_INCREASING_TRANSFORMS):
         strength = timm.LEVEL_TO_ARG[name]
         assert ('magnitude_range' in policy) == (strength is not None), name
         if strength is not None and 'Translate' not in name:  # theirs is in pixels

@@ -14,11 +14,11 @@ from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from swinv2_mm.datasets.checks import findings
+from swinv2_mm.datasets.checks.findings import WARNINGS
 from swinv2_mm.utils.faults import Tally
 
 IMAGES = [name for name, (check, *_) in bad_files.MAKERS.items() if check == 'image']
-WARNED = [name for name in IMAGES if bad_files.MAKERS[name][1] in findings.WARNINGS]
+WARNED = [name for name in IMAGES if bad_files.MAKERS[name][1] in WARNINGS]
 
 
 @pytest.fixture

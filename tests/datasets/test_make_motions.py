@@ -5,7 +5,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from helpers import last_line, run_tool
+from helpers import last_line, paired, run_tool
 
 from swinv2_mm.datasets.synthetic import make_motions  # isort: skip
 from swinv2_mm.datasets.synthetic import shapes  # isort: skip
@@ -78,7 +78,7 @@ def test_names_say_what_is_seen():
 def test_frames_follow_the_path_that_was_drawn():
     for label in range(len(make_motions.MOTIONS)):
         path = make_motions.path_of(random_stream(0, 'train', label), label, FRAMES)
-        for place, scene in zip(path, film(label, label), strict=True):
+        for place, scene in paired(path, film(label, label)):
             centres = [unit(shape.pose) for shape in scene.shapes[1:]]
             assert any(np.allclose(centre, place) for centre in centres)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers import paired
 
 pytest.importorskip('pycocotools')
 from pycocotools.coco import COCO
@@ -84,7 +85,7 @@ def test_rendering_is_a_pure_function_of_the_scene():
     cv2.setRNGSeed(1)
     shapes._patch.cache_clear()
     again = shapes.render(scene)
-    for one, other in zip((image, masks, labels), again, strict=True):
+    for one, other in paired((image, masks, labels), again):
         np.testing.assert_array_equal(one, other)
     assert image.shape == (*SIZE, 3) and image.dtype == np.uint8
     assert masks.shape == (len(scene.shapes), *SIZE) and masks.dtype == bool
@@ -97,7 +98,7 @@ def test_visible_masks_never_overlap_though_objects_do(truth):
         assert masks.sum(axis=0).max() == 1
         alone = [shapes.visible_masks((shape,), scene.size)[0][0] for shape in scene.shapes]
         np.testing.assert_array_equal(np.any(alone, axis=0), masks.any(axis=0))
-        covered += sum((one & ~seen).any() for one, seen in zip(alone, masks, strict=True))
+        covered += sum((one & ~seen).any() for one, seen in paired(alone, masks))
     assert covered >= 40  # in 60 scenes: occlusion is common, not an accident
 
 
@@ -230,7 +231,7 @@ def test_pictures_are_those_of_the_scenes_and_no_object_is_left_unlabelled(data)
         assert [coco.cats[one['category_id']]['name'] for one in found] \
             == [shape.kind for shape in scene.shapes]
         image, masks, _ = shapes.render(scene)
-        for one, mask in zip(found, masks, strict=True):
+        for one, mask in paired(found, masks):
             np.testing.assert_array_equal(coco.annToMask(one), mask)
         stored = cv2.imread(str(data / 'train' / coco.imgs[index + 1]['file_name']))
         assert stored.shape == (*SIZE, 3)

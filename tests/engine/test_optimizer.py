@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from helpers import paired
 from mmengine.config import Config, ConfigDict
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
@@ -150,7 +151,7 @@ def test_groups_hold_every_parameter_once_and_few_of_them():
         ids = [id(p) for group in groups_of(wrapper) for p in group['params']]
         assert len(ids) == len(set(ids)) and set(ids) == trained
         for group in groups_of(wrapper):
-            for name, p in zip(group['names'], group['params'], strict=True):
+            for name, p in paired(group['names'], group['params']):
                 assert model.get_parameter(name) is p
             assert group['lr'] == group['lr_scale'] * 1.0
     assert len(groups_of(plain)) == 2

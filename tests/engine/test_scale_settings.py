@@ -5,7 +5,7 @@ import types
 import pytest
 import torch
 from config_checks import load
-from helpers import DEMO, ROOT
+from helpers import DEMO, ROOT, paired
 from mmengine import _strategy as mmengine_strategies
 from mmengine.config import ConfigDict
 from mmengine.registry import STRATEGIES
@@ -62,7 +62,7 @@ def test_sharded_parameters_without_their_shapes_are_refused(one_process):
     expected = build(model, layer_decay_rate=0.5).optimizer.param_groups
     remember_shapes(model)
     found = build(sharded(model), layer_decay_rate=0.5).optimizer.param_groups
-    for group, other in zip(found, expected, strict=True):
+    for group, other in paired(found, expected):
         assert group['names'] == other['names']
         assert group['weight_decay'] == other['weight_decay']
 

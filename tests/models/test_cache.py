@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from helpers import needs, paired
 from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 
@@ -44,7 +45,7 @@ def fresh(model, x=X):
 
 
 def same(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    return all(torch.equal(x, y) for x, y in paired(a, b))
 
 
 def biases(model):
@@ -164,7 +165,15 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize('change', CHANGES.values(), ids=CHANGES.keys())
+# What a change needs of torch, where that is not to be had everywhere.
+NEEDS = {'a fused step of AdamW': 'a fused optimizer on a CPU',
+         **dict.fromkeys(['torch load_state_dict by assignment', 'load_state_dict of one layer'],
+                         'loading into a model without memory (device meta)')}
+
+
+@pytest.mark.parametrize('change', [
+    needs(NEEDS[name], change) if name in NEEDS else change for name, change in CHANGES.items()],
+    ids=CHANGES.keys())
 def test_a_change_of_weights_drops_the_bias(model, change):
     before = evaluate(model)
     change(model)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from conftest import awaken
+from helpers import paired
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -96,7 +97,7 @@ LOOKS = {'grad': torch.enable_grad, 'no_grad': torch.no_grad, 'inference': torch
 def same(outs, references):
     # Of one path or of two, whose sums run in another order: a thousand roundings.
     limit = 1e-11 if references[0].dtype == torch.float64 else 1e-4
-    for out, reference in zip(outs, references, strict=True):
+    for out, reference in paired(outs, references):
         torch.testing.assert_close(out.detach(), reference, rtol=0, atol=limit)
 
 

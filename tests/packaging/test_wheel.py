@@ -13,8 +13,8 @@ from config_checks import FILES, LEAVES
 from helpers import ROOT, checked, load_tool
 
 SOURCES = ('swinv2_mm', 'configs', 'tools', 'setup.py', 'pyproject.toml', 'MANIFEST.in',
-           'README.md', 'LICENSE', 'CHANGELOG.md', 'requirements.lock', 'model-index.yml')
-CHECKOUT_ONLY = {'tools/demo.py', 'tools/setup_env.py'}
+           'README.md', 'LICENSE', 'CHANGELOG.md', 'uv.lock', 'model-index.yml')
+CHECKOUT_ONLY = {'tools/demo.py', 'tools/build_mmcv.py'}
 
 
 def run(*command, cwd, python=sys.executable):

@@ -145,4 +145,4 @@ except RuntimeError as error:
 assert state() == before, state()
 ''', package(tmp_path, **files))
     assert lines[-1].startswith('mmaction2 does not import beside the other packages here, it says')
-    assert sentence in lines[-1] and 'requirements.lock' in lines[-1]
+    assert sentence in lines[-1] and 'pyproject.toml' in lines[-1]

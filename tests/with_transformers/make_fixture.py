@@ -3,7 +3,8 @@
     .venv-peers/bin/python tests/with_transformers/make_fixture.py
 
 writes tests/fixtures/transformers/: `config.json` and `model.safetensors` by its own
-`save_pretrained`, `answers.safetensors` with its last hidden state and logits for `picture()`.
+`save_pretrained`, `answers.safetensors` with its last hidden state and logits for `picture()`, in
+float64: what a float32 model answers differs between processors.
 """
 import sys
 from pathlib import Path
@@ -13,11 +14,27 @@ from safetensors.torch import save_file
 from transformers import Swinv2Config, Swinv2ForImageClassification
 
 TESTS = Path(__file__).resolve().parents[1]
-sys.path.append(str(TESTS))
+sys.path += [str(TESTS), str(TESTS / 'models')]
 from conftest import awaken  # noqa: E402
 from test_fixture import picture  # noqa: E402
 
+from swinv2_mm.models.attention import log_spaced_offsets  # noqa: E402
+
 FOLDER = TESTS / 'fixtures' / 'transformers'
+
+
+def in_float64(model):
+    """The model in float64, with the positions that it keeps as float32 buffers worked out anew."""
+    model = model.double()
+    for layer in model.modules():
+        if hasattr(layer, 'relative_coords_table'):
+            size, table = layer.window_size[0], layer.relative_coords_table
+            exact = log_spaced_offsets(layer.window_size, layer.pretrained_window_size
+                                       if any(layer.pretrained_window_size) else layer.window_size)
+            exact = exact.view(1, 2 * size - 1, 2 * size - 1, 2)
+            assert (table - exact).abs().max() < 1e-6  # the same, rounded
+            layer.relative_coords_table = exact
+    return model
 
 
 @torch.no_grad()
@@ -26,8 +43,10 @@ def main():
                           window_size=4, num_labels=5)
     model = awaken(Swinv2ForImageClassification(config), seed=1).eval()
     model.save_pretrained(FOLDER)
-    hidden = model.swinv2(picture()).last_hidden_state  # (B, H W, C)
-    save_file({'hidden': hidden.contiguous(), 'logits': model(picture()).logits},
+    exact = in_float64(model)
+    image = picture().double()
+    hidden = exact.swinv2(image).last_hidden_state  # (B, H W, C)
+    save_file({'hidden': hidden.contiguous(), 'logits': exact(image).logits},
               FOLDER / 'answers.safetensors')
     for file in sorted(FOLDER.iterdir()):
         print(file.name, file.stat().st_size, 'bytes')

@@ -72,14 +72,14 @@ def steep(awake):
 @pytest.mark.usefixtures('seam_added_once')
 def test_features_equal_transformers_at_steep_logits_once_its_seam_is_added_once(steep):
     model, peer = steep
-    peers.check(model, peer, trunks_of(peer), 32, dtypes=[torch.float64])
+    peers.check(model, peer, trunks_of(peer), 32, single=False)
 
 
 def test_steep_logits_tell_the_seam_of_transformers_from_the_official_one(steep):
     """So that the test above is known to see the seam; when this fails, drop the halving there."""
     model, peer = steep
     with pytest.raises(AssertionError, match='not close'):
-        peers.check(model, peer, trunks_of(peer), 32, dtypes=[torch.float64])
+        peers.check(model, peer, trunks_of(peer), 32, single=False)
 
 
 def test_the_last_hidden_state_equals_that_of_the_plain_model(awake):
@@ -87,6 +87,6 @@ def test_the_last_hidden_state_equals_that_of_the_plain_model(awake):
     peer.layernorm.load_state_dict(model.norm3.state_dict())
     x = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        ours = model.eval()(x)[-1].flatten(2).transpose(1, 2)
-        theirs = peer.eval()(x).last_hidden_state
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+        ours = model.double().eval()(x.double())[-1].flatten(2).transpose(1, 2)
+        theirs = peers.trunks_in_float64(peer, peer, x).last_hidden_state
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)

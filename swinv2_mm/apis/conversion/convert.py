@@ -6,6 +6,8 @@
 prints what happens to every tensor, which windows the weights were trained with, and the number of
 parameters on both sides; then writes OUT, as safetensors or as a torch file by its name.
 """
+from __future__ import annotations
+
 import argparse
 import itertools
 import re

@@ -3,6 +3,8 @@
 Each builder takes a `Model` and gives the library's own classifier and the function that gives its
 last feature map, (B, 3, S, S) -> (B, C, S / 32, S / 32).
 """
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from typing import NamedTuple

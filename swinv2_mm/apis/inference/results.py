@@ -1,4 +1,6 @@
 """Results on disk: each file is there whole, or not at all."""
+from __future__ import annotations
+
 import json
 import os
 from pathlib import Path

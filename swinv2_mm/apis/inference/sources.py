@@ -1,4 +1,6 @@
 """What the command line names: files, folders, patterns and cameras, as a list of sources."""
+from __future__ import annotations
+
 import glob
 from collections.abc import Iterator
 from pathlib import Path

@@ -3,6 +3,8 @@
 Nothing here trusts its input: a file is opened only after its size is known, and an error is a
 sentence for whoever uploaded it.
 """
+from __future__ import annotations
+
 import tempfile
 import threading
 import traceback

@@ -1,4 +1,6 @@
 """One video of a data set, read to its end: all that is wrong or unusual about it."""
+from __future__ import annotations
+
 import os
 from pathlib import Path
 

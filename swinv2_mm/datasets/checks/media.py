@@ -1,4 +1,6 @@
 """One file of a data set, read as training would read it: all that is wrong or unusual about it."""
+from __future__ import annotations
+
 import os
 from pathlib import Path
 

@@ -1,4 +1,6 @@
 """Packages that a pipeline needs and that no extra of setup.py brings."""
+from __future__ import annotations
+
 from collections.abc import Iterator
 from importlib.util import find_spec
 

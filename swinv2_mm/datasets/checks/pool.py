@@ -1,4 +1,6 @@
 """Checks in processes of their own: a file that crashes or hangs its decoder is one finding."""
+from __future__ import annotations
+
 import os
 import resource
 import time

@@ -10,6 +10,7 @@ shows. Picture i of a seed is the same whatever the counts, byte for byte with t
 numpy and OpenCV. The set is built beside --out and renamed into place when whole; a run that is
 killed outright leaves at most a `.shapes_crops.partial-*` folder there, safe to delete.
 """
+from __future__ import annotations
 
 import argparse
 from dataclasses import replace

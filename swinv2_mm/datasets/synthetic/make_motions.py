@@ -15,6 +15,7 @@ largest size goes on from the smallest. So in every frame of every class all fou
 over their ranges; and kind, colours and texture are drawn without regard to the class. The
 background is plain: cluttered ones, of which each film has its own, are soon learnt by heart.
 """
+from __future__ import annotations
 
 import argparse
 from dataclasses import replace

@@ -9,6 +9,7 @@ byte with the same numpy and OpenCV. The set is built beside --out and renamed i
 whole; a run that is killed outright leaves at most a `.shapes.partial-*` folder there, safe to
 delete.
 """
+from __future__ import annotations
 
 import argparse
 from pathlib import Path
@@ -120,7 +121,7 @@ def annotations_of(masks: np.ndarray, labels: np.ndarray, image_id: int, first_i
     from pycocotools import mask as coco
 
     annotations = []
-    for number, (mask, label) in enumerate(zip(masks, labels, strict=True)):
+    for number, (mask, label) in enumerate(zip(masks, labels)):
         rle = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
         text = rle['counts'].decode('ascii')  # json has no bytes
         annotations.append({

@@ -5,6 +5,7 @@ function `fill(folder)`, and leaves the rest to `make` inside `run`: a set that 
 found again, another one is kept unless --force is given, and a new one is built beside its place
 and renamed into it when whole. Whatever goes wrong ends in one sentence.
 """
+from __future__ import annotations
 
 import argparse
 import json

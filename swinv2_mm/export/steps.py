@@ -1,0 +1,102 @@
+"""The last step of a model: from its head's numbers to what its library predicts.
+
+It is told from the library's own function that takes it. A head or model that puts another in its
+place is refused by name, since nobody here knows what it does.
+"""
+import importlib
+
+import torch
+from torch import Tensor, nn
+
+from swinv2_mm.utils.errors import UserError
+
+# Operations of mmcv that ONNX lacks, or numbers that depend on what is in the picture.
+UNTRACEABLE = {
+    'Mask2FormerHead': 'it samples by an operation of mmcv',
+    'CCHead': 'it attends by an operation of mmcv',
+    'PSAHead': 'it attends by an operation of mmcv',
+    'PointHead': 'it looks again at points that depend on the picture',
+}
+
+
+def last_step(model: nn.Module) -> str:
+    """Name of the step after a model's head; UserError where it is another one.
+
+    'softmax', 'sigmoid' or 'values' of a classifier, 'argmax' or 'threshold' of a segmentor.
+    """
+    for library, find in (('mmpretrain', _of_classifier), ('mmseg', _of_segmentor)):
+        if any(kind.__module__.startswith(f'{library}.') for kind in type(model).__mro__):
+            return find(model)
+    raise refusal(model, 'it is no classifier and no segmentor')
+
+
+def refusal(part: nn.Module, reason: str) -> UserError:
+    """The error of a model whose `part` keeps it from being exported as a whole."""
+    return UserError('Classifiers and segmentors are exported whole where their last step is known '
+                     f'(docs/export.md lists the heads), that of {type(part).__name__} is not: '
+                     f'{reason}; add --part backbone.')
+
+
+def _of_classifier(model: nn.Module) -> str:
+    from mmpretrain.models import ClsHead, ImageClassifier, MultiLabelClsHead, RegressionHead
+
+    if type(model).predict is not ImageClassifier.predict or not model.with_head:
+        raise refusal(model, 'it predicts in a way of its own')
+    head = type(model.head)
+    steps = {ClsHead._get_predictions: 'softmax', MultiLabelClsHead._get_predictions: 'sigmoid',
+             RegressionHead._get_predictions: 'values'}
+    step = steps.get(getattr(head, '_get_predictions', None))
+    if step is None or head.predict not in (ClsHead.predict, MultiLabelClsHead.predict):
+        raise refusal(model.head, 'it predicts in a way of its own')
+    return step
+
+
+def _of_segmentor(model: nn.Module) -> str:
+    from mmseg.models.segmentors import CascadeEncoderDecoder, EncoderDecoder
+    from mmseg.models.segmentors.base import BaseSegmentor
+
+    kind = type(model)
+    known = (kind.postprocess_result is BaseSegmentor.postprocess_result
+             and kind.predict is EncoderDecoder.predict
+             and kind.inference is EncoderDecoder.inference
+             and kind.slide_inference is EncoderDecoder.slide_inference
+             and kind.encode_decode in (EncoderDecoder.encode_decode,
+                                        CascadeEncoderDecoder.encode_decode))
+    if not known:
+        raise refusal(model, 'it predicts in a way of its own')
+    heads = model.decode_head
+    for head in heads if isinstance(heads, nn.ModuleList) else [heads]:
+        for base in type(head).__mro__:
+            if base.__name__ in UNTRACEABLE:
+                raise refusal(head, UNTRACEABLE[base.__name__])
+    return 'argmax' if model.out_channels > 1 else 'threshold'
+
+
+def finish(step: str, numbers: Tensor, model: nn.Module) -> tuple[Tensor, ...]:
+    """The outputs of a file from the numbers of the head."""
+    if step == 'argmax':
+        return numbers, numbers.argmax(dim=1)
+    if step == 'threshold':
+        head = model.decode_head
+        head = head[-1] if isinstance(head, nn.ModuleList) else head
+        return numbers, (numbers.sigmoid() > head.threshold)[:, 0].long()
+    steps = {'softmax': lambda x: x.softmax(dim=1), 'sigmoid': torch.sigmoid,
+             'values': lambda x: x}
+    return (steps[step](numbers),)
+
+
+@torch.no_grad()
+def predicted(model: nn.Module, step: str, images: Tensor) -> list[Tensor]:
+    """What the library's own `test_step` says of pixels (B, C, H, W), named as the file does it.
+
+    'threshold': probabilities in the place of logits, which the library does not give.
+    """
+    if step in ('argmax', 'threshold'):
+        sample = importlib.import_module('mmseg.structures').SegDataSample
+        size = tuple(images.shape[2:])
+        samples = model.test_step(dict(inputs=list(images), data_samples=[
+            sample(metainfo=dict(ori_shape=size, img_shape=size)) for _ in images]))
+        return [torch.stack([sample.seg_logits.data for sample in samples]),
+                torch.stack([sample.pred_sem_seg.data[0] for sample in samples]).long()]
+    samples = model.test_step(dict(inputs=list(images), data_samples=None))
+    return [torch.stack([sample.pred_score for sample in samples])]
