@@ -159,14 +159,13 @@ class Farm:
 
 def serve() -> None:
     """Import everything once, then fork a child for each line of stdin and report how it ended."""
-    import mmaction.models  # noqa: F401
     import mmdet.models  # noqa: F401
     import mmpretrain.models  # noqa: F401
     import mmseg.models  # noqa: F401
     import pycocotools.coco  # noqa: F401
     from yapf.yapflib import yapf_api
 
-    import swinv2_mm.utils.compat  # noqa: F401 - mends mmaction2, before anything imports it
+    import swinv2_mm.utils.compat  # noqa: F401 - mends mmaction2 and imports it
 
     # Each checkpoint holds the config, beautified: most of the time of so small a run.
     yapf_api.FormatCode = lambda text, **_: (text, False)
@@ -308,9 +307,9 @@ def digests(work_dir: Path) -> dict[str, str]:
 
 def load(path: Path) -> dict:
     """A checkpoint of mmengine's."""
-    from mmengine.runner.checkpoint import _safe_torch_load
+    from swinv2_mm.engine.reading import read_run
 
-    return _safe_torch_load(str(path), map_location='cpu', weights_only=None)
+    return read_run(path, map_location='cpu')
 
 
 if __name__ == '__main__' and sys.argv[1:] == ['serve']:

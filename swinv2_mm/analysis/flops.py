@@ -16,7 +16,6 @@ from unittest import mock
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from swinv2_mm.apis import launch, model_inputs
 from swinv2_mm.models.attention import WindowAttention
@@ -70,7 +69,7 @@ def multiply_adds(model: nn.Module, run) -> dict[str, int]:
     # With gradients, which cost nothing there, as without them a block may be run in parts that are
     # no modules.
     meta = next(model.parameters()).is_meta
-    with torch.set_grad_enabled(meta), no_autocast(), FlopCounterMode(display=False) as counter:
+    with torch.set_grad_enabled(meta), no_autocast(), versions.flop_counter(model) as counter:
         run()
     root = f'{type(model).__name__}.'
     found = {name.removeprefix(root): sum(operations.values()) // 2

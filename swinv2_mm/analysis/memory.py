@@ -104,7 +104,7 @@ class Planner:
         else:
             inputs = model_inputs.example(self.cfg, model, tuple(x.shape[2:]), len(x))
             outs = model_inputs.forward(model, **inputs)
-        return memory_trace.tree_leaves(outs)
+        return memory_trace.tree_flatten(outs)[0]
 
     def _units(self) -> int:
         """Weights that full sharding puts together at a time, and the gradients of one unit.

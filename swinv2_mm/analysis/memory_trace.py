@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_flatten, tree_map
 
 from swinv2_mm.models import sequential, windows
 from swinv2_mm.utils import versions
@@ -68,7 +68,7 @@ class Live(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
-        for value in tree_leaves(out):
+        for value in tree_flatten(out)[0]:
             if isinstance(value, Tensor):
                 self._see(value.untyped_storage())
         return out

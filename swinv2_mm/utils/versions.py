@@ -71,6 +71,14 @@ def nbytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
+def flop_counter(model: torch.nn.Module):
+    """torch's counter of products, for each module below `model`; a context manager."""
+    from torch.utils.flop_counter import FlopCounterMode  # not wanted by who trains
+
+    # before torch 2.4 it follows the modules that it is given, and later any
+    return FlopCounterMode(None if TORCH >= (2, 4) else model, display=False)
+
+
 def cpu_has_tiles() -> bool:
     """Whether the processor multiplies matrices in half precision by tiles (AMX)."""
     ask = getattr(torch.cpu, '_is_amx_tile_supported', None)
