@@ -18,8 +18,7 @@ def features(state, images, *, depths, num_heads, window_sizes, pretrained_windo
              patch_size, out_indices, extra_norm_every=0):
     """Features of each out index, (B, C_i, *S_i) float64, for a state dict and (B, C, *S) images.
 
-    Windows are one tuple of sides per stage; a 0 in `pretrained_window_sizes` is the side of that
-    window.
+    Windows are one tuple of sides per stage; a 0 in `pretrained_window_sizes` is the window in use.
     """
     state = {name: value.double().numpy() for name, value in state.items()}
     per_image = []
@@ -105,9 +104,9 @@ def attention(state, name, tokens, heads, window, pretrained, shifted):
     size = sides_of(tokens)
     # A side that fits into one window is that window, and has nothing to shift.
     shift = [w // 2 if shifted and s > w else 0 for s, w in zip(size, window)]
-    normaliser = [p or w for p, w in zip(pretrained, window)]
     window = [min(s, w) for s, w in zip(size, window)]
     whole = [math.ceil(s / w) * w for s, w in zip(size, window)]  # the map in whole windows
+    normaliser = [p or w for p, w in zip(pretrained, window)]
     scale = np.exp(np.minimum(state[f'{name}.logit_scale'].ravel(), math.log(100)))  # (heads,)
 
     def split(x):

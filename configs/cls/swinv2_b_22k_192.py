@@ -13,7 +13,6 @@ _base_ = [
 ]
 model = dict(
     data_preprocessor=dict(num_classes=21841),
-    backbone=dict(arch='base', window_size=12, pretrained_window_sizes=[12, 12, 12, 6],
-        drop_path_rate=0.2),
+    backbone=dict(arch='base', window_size=12, drop_path_rate=0.2),
     head=dict(num_classes=21841, in_channels=1024))
 default_hooks = dict(checkpoint=dict(save_best=None))  # nothing to choose by

@@ -11,6 +11,5 @@ _base_ = [
     '../_base_/schedules/adamw_300e.py', '../_base_/cls_runtime.py'
 ]
 model = dict(
-    backbone=dict(arch='base', window_size=16, pretrained_window_sizes=[16, 16, 16, 8],
-        drop_path_rate=0.5),
+    backbone=dict(arch='base', window_size=16, drop_path_rate=0.5),
     head=dict(in_channels=1024))

@@ -12,5 +12,4 @@ _base_ = [
     '../_base_/schedules/adamw_300e.py', '../_base_/cls_runtime.py'
 ]
 model = dict(
-    backbone=dict(arch='small', window_size=16, pretrained_window_sizes=[16, 16, 16, 8],
-        drop_path_rate=0.3))
+    backbone=dict(arch='small', window_size=16, drop_path_rate=0.3))

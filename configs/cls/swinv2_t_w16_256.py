@@ -11,5 +11,4 @@ _base_ = [
     '../_base_/schedules/adamw_300e.py', '../_base_/cls_runtime.py'
 ]
 model = dict(
-    backbone=dict(arch='tiny', window_size=16, pretrained_window_sizes=[16, 16, 16, 8],
-        drop_path_rate=0.2))
+    backbone=dict(arch='tiny', window_size=16, drop_path_rate=0.2))

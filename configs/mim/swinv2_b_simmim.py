@@ -14,5 +14,4 @@ _base_ = [
     '../_base_/models/simmim.py', '../_base_/datasets/imagenet_simmim_192.py',
     '../_base_/schedules/simmim_800e.py', '../_base_/cls_runtime.py'
 ]
-model = dict(backbone=dict(pretrained_window_sizes=[12, 12, 12, 6]))
 default_hooks = dict(checkpoint=dict(interval=10, save_best=None))

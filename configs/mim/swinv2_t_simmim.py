@@ -11,9 +11,7 @@ _base_ = [
     '../_base_/models/simmim.py', '../_base_/datasets/imagenet_simmim_192.py',
     '../_base_/schedules/simmim_800e.py', '../_base_/cls_runtime.py'
 ]
-model = dict(
-    backbone=dict(arch='tiny', pretrained_window_sizes=[12, 12, 12, 6], drop_path_rate=0.0),
-    neck=dict(in_channels=768))
+model = dict(backbone=dict(arch='tiny', drop_path_rate=0.0), neck=dict(in_channels=768))
 train_dataloader = dict(batch_size=256)
 train_cfg = dict(max_epochs=100)
 optim_wrapper = dict(optimizer=dict(lr=1e-4))

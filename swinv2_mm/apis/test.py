@@ -6,7 +6,6 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from swinv2_mm.apis import launch
-from swinv2_mm.apis.inference.weights import WholeModel, load_weights
 from swinv2_mm.datasets.checks import check_data
 from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError, check_file
@@ -77,13 +76,7 @@ def main():
     cfg = launch.load_config(args)
     apply(args, cfg)
     check_data(cfg, 'test')
-    if 'runner_type' in cfg:  # builds the model when it tests
-        runner = RUNNERS.build(cfg)
-        runner.register_hook(WholeModel(args.checkpoint), 'VERY_LOW')
-    else:
-        cfg.load_from = None
-        runner = Runner.from_cfg(cfg)
-        load_weights(runner.model, args.checkpoint)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.test()
 
 

@@ -1,7 +1,6 @@
 """The one door for weights: `load_backbone(model, path)`, and the same as an `init_cfg`."""
 from __future__ import annotations
 
-import logging
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 from ..registry import WEIGHT_INITIALIZERS
 from ..utils import versions
 from . import transfer
-from .beside import windows_beside
 from .imagenet import CLASSES_22K, ROWS_OF_1K
 from .layouts import LAYOUTS, detect_layout, few, plan, to_native
 from .read import Contents, read_contents
@@ -45,7 +43,7 @@ class LoadReport(NamedTuple):
 
 
 def load_backbone(model: nn.Module, source: str | Path | dict[str, Tensor],
-                  head: nn.Linear | None = None, ema: bool = False) -> LoadReport:
+                  head: nn.Linear | None = None) -> LoadReport:
     """Load SwinV2 weights into a backbone of this package.
 
     Names, rank, input channels and patches of the file are brought to the model's. Windows may be
@@ -57,18 +55,17 @@ def load_backbone(model: nn.Module, source: str | Path | dict[str, Tensor],
         source: path, URL or state dict, in any layout of LAYOUTS, bare or inside a larger model.
         head: a classifier to fill from the file too; 21,841 classes give 1,000 by the published
             map, and any other change of their number initialises it anew.
-        ema: take the averaged weights that a file keeps beside the others.
 
     Raises:
         FileNotFoundError, ValueError: unreadable file, unknown layout, another arch than the
             model's, or a model that would normalise relative positions otherwise than the file.
     """
-    file = Contents(source, {}, []) if isinstance(source, dict) else read_contents(source, ema)
+    file = Contents(source, {}, []) if isinstance(source, dict) else read_contents(source)
     state = file.state
     layout, native = detect_layout(state), to_native(state)
     own = {k: v for k, v in model.state_dict().items() if k != 'pretrained_windows'}
     stages = _check_arch(native, own)
-    sizes, notes = _windows(model, file, stages, native, '' if state is source else source)
+    sizes, notes = _windows(model, file, stages, '' if state is source else source)
     fitted, changes = _fit_input(native, own[PATCH].shape)
     dropped = [name for step in plan(state) if step.change == 'dropped' for name in step.sources]
     _check_fit(fitted, own, dropped)
@@ -86,8 +83,7 @@ def load_backbone(model: nn.Module, source: str | Path | dict[str, Tensor],
         versions.require('loading into a model without memory (device meta)',
                          'build the model on another device')
         assign = dict(assign=True)
-    record = torch.tensor([model.window_sizes, _normalisers(model)], device='cpu')
-    model.load_state_dict({**loaded, 'pretrained_windows': record}, strict=False, **assign)
+    model.load_state_dict(loaded, strict=False, **assign)
     unused = [name for name in native if name not in own and name not in filled]
     fresh = [name for name in own if name not in fitted]
     return LoadReport([*loaded, *filled], unused + dropped, fresh, layout, tuple(notes))
@@ -151,13 +147,13 @@ def _fit_input(native: dict[str, Tensor],
     return native, notes
 
 
-def _windows(model: nn.Module, file: Contents, stages: int, native: dict[str, Tensor],
+def _windows(model: nn.Module, file: Contents, stages: int,
              source: str | Path) -> tuple[list[Sides] | None, list[str]]:
     """pretrained_window_sizes to set (None: leave them) and what to say of the windows.
 
     Raises ValueError where the model would normalise positions otherwise than the file did.
     """
-    trained, told = _trained_windows(file, native, source)
+    trained, told = _trained_windows(file, source)
     side = transfer.trained_side(file.state)
     given = model.pretrained_window_sizes
     if trained is None and given is None:
@@ -165,12 +161,8 @@ def _windows(model: nn.Module, file: Contents, stages: int, native: dict[str, Te
                          "checkpoint', got one without position tables and of no public name: set "
                          'pretrained_window_sizes to the windows it was trained with.')
     if trained is None:
-        guessed = any(0 in sides[2 - native[PATCH].ndim:] for sides in given[:stages])
         print_log('The checkpoint holds no position tables, so pretrained_window_sizes could not '
-                  f'be checked; the model uses {_normalisers(model)}'
-                  + (', its own windows: if it was trained with others, or on maps that were '
-                     'smaller (image side / 4, 8, 16, 32), set pretrained_window_sizes to those.'
-                     if guessed else '.'), 'current', logging.WARNING if guessed else logging.INFO)
+                  f'be checked; the model uses {given}.', 'current')
         return None, told
     # A side that only the model has, time, is normalised by the window in use.
     time = (0,) * model.ndim
@@ -178,7 +170,8 @@ def _windows(model: nn.Module, file: Contents, stages: int, native: dict[str, Te
     sizes = (sizes + [time] * len(model.window_sizes))[:len(model.window_sizes)]
     if given is None:
         return sizes, [*told, _change_of_windows(model.window_sizes[:stages], trained, side)]
-    for i, own in enumerate(_normalisers(model)[:stages]):
+    for i, (window, pretrained) in enumerate(zip(model.window_sizes[:stages], given)):
+        own = tuple(p or w for p, w in zip(pretrained, window))
         if any(s not in (0, o) for s, o in zip(sizes[i], own)):
             wanted = [_sides(normaliser) for _, normaliser in trained]
             raise ValueError(
@@ -188,14 +181,8 @@ def _windows(model: nn.Module, file: Contents, stages: int, native: dict[str, Te
     return None, [*told, _change_of_windows(model.window_sizes[:stages], trained, side)]
 
 
-def _normalisers(model: nn.Module) -> list[Sides]:
-    return [tuple(p or w for p, w in zip(*pair))
-            for pair in zip(model.pretrained_window_sizes, model.window_sizes)]
-
-
-def _trained_windows(file: Contents, native: dict[str, Tensor],
-                     source: str | Path) -> tuple[Windows | None, list[str]]:
-    """Windows by tables in a file, its metadata, a config.json or a public name; and by which."""
+def _trained_windows(file: Contents, source: str | Path) -> tuple[Windows | None, list[str]]:
+    """Windows by the tables in a file, its metadata or its public name; and where they are from."""
     told = []
     if detect_layout(file.state) == 'torchvision':
         told.append('torchvision trains without pretrained windows: positions were normalised by '
@@ -204,8 +191,6 @@ def _trained_windows(file: Contents, native: dict[str, Tensor],
         return trained, told
     if trained := transfer.windows_of_metadata(file.metadata):
         return trained, [*told, 'windows taken from the metadata of the file']
-    if trained := windows_beside(source, transfer.arch_of(native)):
-        return trained, [*told, 'windows taken from the config.json beside the file']
     if trained := transfer.windows_of_name(source):
         return trained, [*told, 'windows taken from the name of the file']
     return None, told
@@ -258,11 +243,10 @@ class PretrainedSwinV2:
 
     For the backbone, or for a whole model with a `backbone`; there the linear classifier of
     mmpretrain (`head.fc`) or mmaction2 (`cls_head.fc_cls`), if it has one, is filled too.
-    `ema=True` takes averaged weights that are kept beside the others.
     """
 
-    def __init__(self, checkpoint: str, ema: bool = False):
-        self.checkpoint, self.ema = checkpoint, ema
+    def __init__(self, checkpoint: str):
+        self.checkpoint = checkpoint
 
     def __call__(self, module: nn.Module) -> None:
         backbone = module if hasattr(module, 'window_sizes') else getattr(module, 'backbone', None)
@@ -271,7 +255,7 @@ class PretrainedSwinV2:
                              f'one as `backbone`, got {type(module).__name__}: set it in the '
                              "backbone's init_cfg.")
         part, head = _classifier(module)
-        report = load_backbone(backbone, self.checkpoint, head, self.ema)
+        report = load_backbone(backbone, self.checkpoint, head)
         # mmengine initialises the parts of a model after the model itself.
         if backbone is not module:
             backbone._is_init = True

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
 from pathlib import PurePath
 
 import torch
@@ -107,16 +106,13 @@ def windows_of_name(source: str | PurePath) -> Windows | None:
                 if match.groupdict().get('pre'):  # released with windows of 12 at 192 only
                     before, start = 12, 192
                 window, side = said.get('window', before or 8), said.get('side', start or 256)
-                return list(zip(windows_at(window, side), windows_at(before or window,
-                                                                     start or side)))
+                now, then = _windows(window, side), _windows(before or window, start or side)
+                return [((w, w), (n, n)) for w, n in zip(now, then)]
     return None
 
 
-def windows_at(window: int, side: int | Sequence[int], patch: int = 4,
-               stages: int = 4) -> list[Sides]:
-    """Windows of each stage on images of one side or of (height, width): none exceeds its map."""
-    sides = (side, side) if isinstance(side, int) else tuple(side)
-    return [tuple(max(min(window, s // patch >> i), 1) for s in sides) for i in range(stages)]
+def _windows(window: int, side: int) -> list[int]:
+    return [min(window, side // 4 >> i) for i in range(4)]
 
 
 def trained_side(state: dict[str, Tensor]) -> int | None:

@@ -32,7 +32,8 @@ class WindowAttention(nn.Module):
         ndim: sides of a window, 2 for images and 3 for videos.
         dim: channels C.
         num_heads: heads h; C must be a multiple of it.
-        pretrained_window: sides that relative positions are normalised by.
+        pretrained_window: sides that relative positions are normalised by; a 0 stands for the
+            window in use.
     """
 
     def __init__(self, ndim: int, dim: int, num_heads: int, pretrained_window: Size):
@@ -96,7 +97,8 @@ class WindowAttention(nn.Module):
         first, _, second = self.cpb_mlp
         wide = torch.promote_types(first.weight.dtype, torch.float32)
         device = first.weight.device
-        offsets = log_spaced_offsets(window, self.pretrained_window).to(device, wide)  # (T, ndim)
+        normaliser = tuple(p or w for p, w in zip(self.pretrained_window, window))
+        offsets = log_spaced_offsets(window, normaliser).to(device, wide)  # (T, ndim)
         with torch.autocast(device.type, enabled=False):
             hidden = F.relu(F.linear(offsets, first.weight.to(wide), first.bias.to(wide)))
             table = 16 * torch.sigmoid(F.linear(hidden, second.weight.to(wide)))  # (T, h)

@@ -8,14 +8,12 @@ the position network, and the default patch. Parameter names are those of the of
 from __future__ import annotations
 
 import itertools
-import logging
 import math
 from collections.abc import Sequence
 from typing import Union
 
 import torch
 import torch.nn.functional as F
-from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -177,11 +175,15 @@ class _SwinV2(BaseModule):
         self.in_channels = arguments.integer('in_channels', in_channels, 1)
         self.patch_size = arguments.sides('patch_size', patch_size, self.ndim, 1)
         self.window_sizes = arguments.per_stage('window_size', window_size, count, self.ndim, 1)
-        self._adopts = pretrained_window_sizes == 'from_checkpoint'
-        self._pretrained_window_sizes = None if self._adopts else arguments.per_stage(
-            'pretrained_window_sizes', pretrained_window_sizes, count, self.ndim, 0)
-        # Travels with the weights, so that whoever takes them is held to it.
-        self.register_buffer('pretrained_windows', self._record())
+        if pretrained_window_sizes == 'from_checkpoint':
+            self._pretrained_window_sizes = None
+            # Travels with the weights, so that what is trained from here can be tested: windows,
+            # then normalisers, of each stage; 0 where they are not known yet.
+            record = torch.zeros(2, count, self.ndim, dtype=torch.int64)
+            self.register_buffer('pretrained_windows', record)
+        else:
+            self._pretrained_window_sizes = arguments.per_stage(
+                'pretrained_window_sizes', pretrained_window_sizes, count, self.ndim, 0)
         self.out_indices = arguments.indices('out_indices', out_indices, count)
         self.frozen_stages = arguments.integer('frozen_stages', frozen_stages, -1, count)
         self.with_cp = arguments.switches('with_cp', with_cp, count)
@@ -202,7 +204,8 @@ class _SwinV2(BaseModule):
         depths, every = self.arch.depths, self.arch.extra_norm_every
         rates = torch.linspace(0, self.drop_path_rate, sum(depths), device='cpu').tolist()
         rates = rates[sum(depths[:i]):]
-        blocks = [Block(self.ndim, dim, self.arch.num_heads[i], self._normalisers()[i], rates[j],
+        pretrained = (self.pretrained_window_sizes or [(0,) * self.ndim] * len(depths))[i]
+        blocks = [Block(self.ndim, dim, self.arch.num_heads[i], pretrained, rates[j],
                         extra_norm=every > 0 and (j + 1) % every == 0)
                   for j in range(depths[i])]
         downsample = PatchMerging(dim) if i < max(self.out_indices) else None
@@ -218,58 +221,19 @@ class _SwinV2(BaseModule):
         sizes = arguments.per_stage(
             'pretrained_window_sizes', value, len(self.arch.depths), self.ndim, 0)
         self._pretrained_window_sizes = sizes
-        for stage, sides in zip(self.layers, self._normalisers()):
+        for stage, sides in zip(self.layers, sizes):
             for block in stage.blocks:
                 block.attn.pretrained_window = sides
-        if not self.pretrained_windows.is_meta:
-            self.pretrained_windows.copy_(self._record())
-
-    def _normalisers(self) -> list[Size]:
-        """What positions are divided by, at any size of the input; 0 where it is not known yet.
-
-        The window as it was set, never one that a small map has shrunk: else the same offset would
-        mean something else in an image of another size.
-        """
-        if self.pretrained_window_sizes is None:
-            return [(0,) * self.ndim] * len(self.window_sizes)
-        return [tuple(p or w for p, w in zip(*pair))
-                for pair in zip(self.pretrained_window_sizes, self.window_sizes)]
-
-    def _record(self) -> Tensor:
-        """(2, stages, sides): windows, and what positions are divided by; 0 while not known."""
-        known = self.pretrained_window_sizes is not None
-        return torch.tensor([self.window_sizes, self._normalisers()], device='cpu') * known
+        if hasattr(self, 'pretrained_windows') and not self.pretrained_windows.is_meta:
+            used = [[p or w for p, w in zip(*pair)] for pair in zip(sizes, self.window_sizes)]
+            self.pretrained_windows.copy_(torch.tensor([self.window_sizes, used]))
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
-        name = f'{prefix}pretrained_windows'
-        record = state_dict.get(name)
-        if record is not None and not record.is_meta and record.all():
-            self._settle(record)
-        elif f'{prefix}patch_embed.proj.weight' in state_dict and any(
-                0 in sides for sides in self.pretrained_window_sizes or []):
-            print_log('The checkpoint does not say which windows it was trained with, and '
-                      f'pretrained_window_sizes=0 takes them for {self.window_sizes}: set '
-                      'pretrained_window_sizes to those of the training, no larger than its maps '
-                      '(image side / 4, 8, 16, 32).', 'current', logging.WARNING)
-        # The model's own, so that what it saves says how it is used, and that files without any
-        # load strictly.
-        super()._load_from_state_dict({**state_dict, name: self._record()}, prefix, *args, **kwargs)
-
-    def _settle(self, record: Tensor) -> None:
-        """Take the windows of weights over, or ValueError where the model counts otherwise."""
-        if record.ndim != 3 or record.shape[0] != 2 or record.shape[1:] != (
-                len(self.window_sizes), self.ndim):
-            return  # weights of another size or rank: their own shapes say so
-        theirs = [tuple(sides) for sides in record[1].tolist()]
-        if theirs == self._normalisers():
-            return
-        if self._adopts:
-            self.pretrained_window_sizes = theirs
-        else:
-            raise ValueError(
-                'The model must normalise relative positions as its weights were trained, by '
-                f'{theirs}, and would do so by {self._normalisers()}: set '
-                f'pretrained_window_sizes={theirs}.')
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        record = state_dict.get(f'{prefix}pretrained_windows')
+        known = record is not None and not record.is_meta and record.all()
+        if known and hasattr(self, 'pretrained_windows'):
+            self.pretrained_window_sizes = [tuple(sides) for sides in record[1].tolist()]
 
     def _stride(self, i: int) -> int | Size:
         *time, height, width = self.patch_size
@@ -387,9 +351,9 @@ class SwinTransformerV2(_SwinV2):
             (h, w) or (t, h, w), in every stage; list: one entry per stage, each an int or a tuple.
             A map smaller than its window shrinks the window to itself.
         pretrained_window_sizes: windows that the weights were pre-trained with, written likewise;
-            they normalise relative positions. 0 stands for `window_size`, also on maps that are
-            smaller, which is right for weights trained from scratch; 'from_checkpoint' takes them
-            from the file that is loaded. Saved with the weights, and checked when these are loaded.
+            they normalise relative positions. 0 stands for the window in use, which is right for
+            weights trained from scratch at `window_size`; 'from_checkpoint' takes them from the
+            file that `load_backbone` or `PretrainedSwinV2` loads, and saves them with the weights.
         drop_path_rate: stochastic depth of the last block, in [0, 1); grows linearly from 0.
         out_indices: stages whose features are returned. Stages after the last one are not built.
         frozen_stages: -1 trains everything, 0 freezes the patch embedding, n also the first n

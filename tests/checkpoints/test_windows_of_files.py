@@ -33,7 +33,7 @@ def source():
 @pytest.fixture
 def log(monkeypatch):
     lines = []
-    monkeypatch.setattr(load, 'print_log', lambda line, *_: lines.append(line))
+    monkeypatch.setattr(load, 'print_log', lambda line, logger: lines.append(line))
     return lines
 
 
@@ -109,10 +109,8 @@ def test_a_public_name_stands_in_for_missing_tables(source, tmp_path, log):
 
 
 def test_windows_that_nothing_tells_give_one_log_line(source, log):
-    load_backbone(backbone(pretrained_window_sizes=8), from_native(source.state_dict(), 'timm'))
-    assert len(log) == 1 and 'no position tables' in log[0] and '(8, 8)' in log[0]
     load_backbone(backbone(), from_native(source.state_dict(), 'timm'))
-    assert len(log) == 2 and 'its own windows: if it was trained with others' in log[1]
+    assert len(log) == 1 and 'no position tables' in log[0] and '(0, 0)' in log[0]
     with pytest.raises(ValueError, match='must tell its windows .* set pretrained_window_sizes to'):
         load_backbone(backbone(**FROM), from_native(source.state_dict(), 'timm'))
 
@@ -259,8 +257,7 @@ def test_the_report_says_that_torchvision_has_no_pretrained_windows(source):
     report = load_backbone(backbone(window_size=16, **FROM), state)
     assert 'torchvision trains without pretrained windows' in str(report)
     assert to_native(state).keys() == source.state_dict().keys() - {
-        'pretrained_windows', *(f'norm{i}.{kind}' for i in range(3)
-                                for kind in ('weight', 'bias'))}
+        f'norm{i}.{kind}' for i in range(3) for kind in ('weight', 'bias')}
 
 
 def test_metadata_of_a_published_file_tells_the_windows(source, tmp_path):
@@ -286,111 +283,3 @@ def test_metadata_of_a_published_file_tells_the_windows(source, tmp_path):
 def test_a_damaged_record_of_windows_is_refused(source, record):
     with pytest.raises(ValueError, match='pretrained_windows must be positive integers, .2, stag'):
         load_backbone(backbone(), source.state_dict() | {'pretrained_windows': record})
-
-
-# What a checkpoint of this package says, however it is loaded.
-
-def loads(model, state):
-    """The three ways: torch's, mmengine's (load_from, resume, Inferencers), and ours."""
-    yield lambda: model.load_state_dict(state)
-    yield lambda: load_state_dict(model, state)
-    yield lambda: load_backbone(model, state)
-
-
-@pytest.mark.parametrize('way', range(3), ids=['torch', 'mmengine', 'load_backbone'])
-def test_what_was_trained_here_from_scratch_is_held_to_its_windows(source, way):
-    """`source` has window 8 and pretrained_window_sizes=0."""
-    state = source.state_dict()
-    for settings in (dict(), FROM, dict(window_size=16, **FROM),
-                     dict(window_size=(16, 4), pretrained_window_sizes=8)):
-        model = backbone(**settings)
-        list(loads(model, state))[way]()
-        if model.window_sizes == source.window_sizes:
-            assert_equal(features(model), features(source))
-        assert model.state_dict()['pretrained_windows'].tolist() == [
-            [list(sides) for sides in model.window_sizes], [[8, 8]] * 4]
-    for settings in (dict(window_size=16), dict(pretrained_window_sizes=[8, 8, 8, 4])):
-        model = backbone(**settings)
-        with pytest.raises(ValueError, match='must normalise .*: set pretrained_window_sizes=.*8'):
-            list(loads(model, state))[way]()
-
-
-def test_a_position_means_the_same_at_every_size_of_the_image(source):
-    """Maps of 1 to 16 tokens: the bias of the key one token to the right."""
-    attention = source.layers[3].blocks[0].attn
-    biases = [attention.position_bias((side, side))[:, 0, 1] for side in (2, 3, 4, 8)]
-    assert all(torch.allclose(bias, biases[-1]) for bias in biases)
-    given = backbone(pretrained_window_sizes=8)
-    given.load_state_dict(source.state_dict())
-    for size in ((32, 40), (64, 64), (256, 128)):
-        assert_equal(features(given, size), features(source, size))
-
-
-def test_a_file_without_a_record_is_said_to_have_none(source, monkeypatch):
-    from swinv2_mm.models import swin
-    lines = []
-    monkeypatch.setattr(swin, 'print_log', lambda line, *_: lines.append(line))
-    old = {k: v for k, v in source.state_dict().items() if k != 'pretrained_windows'}
-    backbone().load_state_dict(old)  # strictly
-    assert len(lines) == 1 and 'set pretrained_window_sizes to those of the training' in lines[0]
-    backbone(pretrained_window_sizes=8).load_state_dict(old)
-    backbone().load_state_dict(source.state_dict())
-    load_backbone(backbone(pretrained_window_sizes=8), old)
-    assert len(lines) == 1
-
-
-FOLDERS = {  # config.json -> (windows, normalisers)
-    'transformers': (dict(model_type='swinv2', image_size=384, window_size=24, embed_dim=8,
-                          depths=[2, 2, 2, 2], pretrained_window_sizes=[12, 12, 12, 6]),
-                     ([24, 24, 24, 12], [12, 12, 12, 6])),
-    'transformers, from scratch': (
-        dict(model_type='swinv2', image_size=[128, 256], window_size=8, embed_dim=8,
-             depths=[2, 2, 2, 2], pretrained_window_sizes=[0, 0, 0, 0]),
-        ([8, 8, 8, (4, 8)], [8, 8, 8, (4, 8)])),
-    'transformers, defaults': (dict(model_type='swinv2', depths=[2, 2, 2, 2], embed_dim=8),
-                               ([7, 7, 7, 7], [7, 7, 7, 7])),
-    'timm': (dict(architecture='swinv2_base_window12to16_192to256', num_classes=3),
-             ([16, 16, 16, 8], [12, 12, 12, 6])),
-    'timm at another size': (
-        dict(architecture='swinv2_tiny_window8_256.ms_in1k', model_args=dict(img_size=128)),
-        ([8, 8, 8, 4], [8, 8, 8, 4])),
-    'timm at another window': (
-        dict(architecture='swinv2_base_window12to24_192to384', model_args=dict(window_size=16)),
-        ([16, 16, 16, 12], [12, 12, 12, 6])),
-}
-
-
-@pytest.mark.parametrize('name', FOLDERS)
-def test_a_config_beside_the_weights_tells_the_windows(source, tmp_path, name):
-    import json
-
-    from safetensors.torch import save_file
-    content, (windows, normalisers) = FOLDERS[name]
-    folder = tmp_path / 'my-finetuned-cells'
-    folder.mkdir()
-    (folder / 'config.json').write_text(json.dumps(content))
-    layout = 'timm' if 'timm' in name else 'transformers'
-    save_file(from_native(source.state_dict(), layout),
-              folder / 'model.safetensors')
-    pairs = [[n if isinstance(n, tuple) else (n, n) for n in sizes]
-             for sizes in (windows, normalisers)]
-    for place in (folder, folder / 'model.safetensors'):
-        model = backbone(window_size=16, **FROM)
-        report = load_backbone(model, place)
-        assert model.pretrained_window_sizes == pairs[1]
-        assert 'windows taken from the config.json beside the file' in report.notes
-        assert f'trained with windows {windows}' in str(report)
-    with pytest.raises(ValueError, match='set pretrained_window_sizes='):
-        load_backbone(backbone(window_size=32), folder)
-
-
-@pytest.mark.parametrize('text', [
-    '', '[]', '{"model_type": "swinv2", "depths": [2, 2, 6, 2]}', '{"model_type": "vit"}',
-    '{"model_type": "swinv2", "depths": [2, 2, 2, 2], "embed_dim": 8, "window_size": "8"}',
-    '{"architecture": "swinv2_tiny_window8_256", "model_args": {"window_size": null}}',
-    '{"architecture": "swinv2_tiny_window8_256", "model_args": [8]}'])
-def test_a_config_of_another_model_tells_nothing(source, tmp_path, text):
-    torch.save(from_native(source.state_dict(), 'transformers'), tmp_path / 'model.pth')
-    (tmp_path / 'config.json').write_text(text)
-    with pytest.raises(ValueError, match='must tell its windows'):
-        load_backbone(backbone(**FROM), tmp_path)

@@ -73,6 +73,7 @@ RECIPES = {
         'param_scheduler.1.begin': 20,  # MS: the cosine begins after the warm-up
         'param_scheduler.1.end': 300,  # A1
         'param_scheduler.1.eta_min': 1e-5,  # MS: 5e-6 * 1024 / 512
+        'model.backbone.pretrained_window_sizes': None,  # MS: 0, the window in use
         'model.init_cfg': None,
         'test_pipeline.1': dict(  # MS: int(256 / 224 * 256)
             type='ResizeEdge', scale=292, edge='short', backend='pillow', interpolation='bicubic'),
@@ -89,8 +90,7 @@ RECIPES = {
         'param_scheduler.1.eta_min': 1e-5,  # MS: 1.25e-6 * 4096 / 512
         'model.backbone.window_size': 12,  # A2.1
         'model.backbone.drop_path_rate': 0.2,  # A2.1
-        # MS: 0, the window in use, which its fixed size of image cuts to the map.
-        'model.backbone.pretrained_window_sizes': [12, 12, 12, 6],
+        'model.backbone.pretrained_window_sizes': None,  # MS: 0
         'model.init_cfg': None,
         'model.head.num_classes': 21841,  # MS
         'train_dataloader.dataset.type': 'ImageNet21k',
@@ -167,8 +167,6 @@ def test_from_scratch_size_window_and_drop_path_are_those_of_the_yaml(name):
     size, window = SCRATCH[name]
     assert_published(load(name), {
         'model.backbone.arch': NAMES[size], 'model.backbone.window_size': window,
-        # MS: 0, the window in use, which its fixed size of image cuts to the map.
-        'model.backbone.pretrained_window_sizes': {8: None, 16: [16, 16, 16, 8]}[window],
         'model.backbone.drop_path_rate': DROP_PATH[size], 'train_pipeline.1.scale': 256})
 
 

@@ -21,7 +21,6 @@ TUNED, DEMO = 'configs/mim/swinv2_b_simmim_ft.py', 'configs/demo/mim_nano.py'
 MASKED = {
     'model.type': 'SimMIM',
     'model.backbone.window_size': 12,  # S2
-    'model.backbone.pretrained_window_sizes': [12, 12, 12, 6],  # the window in use at 192
     'model.neck.encoder_stride': 32,  # S2: 1 x 1 convolution and PixelShuffle(32)
     'model.head.loss.type': 'swinv2_mm.NormalizedPixelLoss',  # S2: normalised targets
     'optim_wrapper.optimizer.type': 'AdamW',  # S2

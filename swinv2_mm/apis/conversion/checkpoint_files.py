@@ -14,10 +14,8 @@ from torch import Tensor
 
 import swinv2_mm
 from swinv2_mm import ARCHS
-from swinv2_mm.checkpoints import pretrained_windows, to_native, windows_of_name
-from swinv2_mm.checkpoints.beside import windows_beside
+from swinv2_mm.checkpoints import pretrained_windows, windows_of_name
 from swinv2_mm.checkpoints.read import Contents, read_contents
-from swinv2_mm.checkpoints.transfer import arch_of
 from swinv2_mm.utils.errors import UserError
 
 Windows = list[tuple[tuple[int, ...], tuple[int, ...]]]  # of each stage: window, normaliser
@@ -50,10 +48,6 @@ def windows_in(contents: Contents, source: str) -> tuple[Windows | None, str]:
             raise UserError(f'The metadata swinv2_windows of {source} must be a list of [window, '
                             f'normaliser] per stage, got {written[:60]!r}: remove or correct '
                             'it.') from error
-    with sentences():
-        arch = arch_of(to_native(contents.state))
-    if found := windows_beside(source, arch):
-        return found, 'by the config.json beside it'
     found = windows_of_name(source)
     return (found, 'by its name') if found else (None, 'nothing in the file or its name says')
 

@@ -10,12 +10,12 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import DefaultScope
+from torch import nn
 
 from swinv2_mm.apis import launch
+from swinv2_mm.checkpoints.read import read_contents
 from swinv2_mm.datasets.checks import class_counts
 from swinv2_mm.utils.errors import UserError, check_file
-
-from .weights import load_weights
 
 # default_scope -> the module beside this one that knows the library, by its class `Task`.
 TASKS = {'mmdet': 'det', 'mmseg': 'seg', 'mmpretrain': 'cls', 'mmaction': 'video'}
@@ -118,6 +118,28 @@ class _quiet:
     def __exit__(self, *args):
         logging.disable(logging.NOTSET)
         self.warnings.__exit__(*args)
+
+
+def load_weights(model: nn.Module, checkpoint: str) -> None:
+    """Load a whole model. UserError where the file is not one of this model."""
+    state, own = read_contents(checkpoint).state, model.state_dict()
+    if missing := [key for key in own if key not in state]:
+        parts, others = (', '.join(dict.fromkeys(key.partition('.')[0] for key in keys))
+                         for keys in (own, state))
+        raise UserError(
+            'The checkpoint must be of the model that the config describes, '
+            + (f'{parts}; {checkpoint} is of {others}' if parts != others else
+               f'{checkpoint} lacks {len(missing)} of its {len(own)} tensors, such as {missing[0]}')
+            + ': give the config that it was trained with.')
+    if wrong := [key for key in own if own[key].shape != state[key].shape]:
+        key = wrong[0]
+        heads = not any(key.startswith('backbone.') for key in wrong)
+        what = 'have the classes of the config' if heads else 'be as large as the config says'
+        raise UserError(
+            f'The checkpoint must {what}, {checkpoint} differs in {len(wrong)} tensors: {key} is '
+            f'{tuple(state[key].shape)} in the file and {tuple(own[key].shape)} in the model; '
+            'give the config that it was trained with.')
+    model.load_state_dict({key: state[key] for key in own})
 
 
 def _classes(cfg: Config, scope: str) -> tuple[list[str], object]:
