@@ -83,6 +83,76 @@ def test_what_cannot_be_read_ends_in_one_sentence_and_nothing_is_left(voc, file,
     assert [path.name for path in voc.parent.iterdir()] == ['voc']
 
 
+def add(root, name, fields='', size=None, exif=None, box=(5, 6, 10, 20), picture=None):
+    """One more image of one dog, in a list of its own; what the tool says of that list."""
+    stated = '<size><width>{}</width><height>{}</height></size>'.format(*size) if size else ''
+    text = BOX.format('dog', *box).replace('</object>', f'{fields}</object>')
+    (root / f'Annotations/{name}.xml').write_text(f'<annotation>{stated}{text}</annotation>')
+    tags = Image.Exif()
+    if exif:
+        tags[0x112] = exif
+    Image.fromarray(np.zeros((30, 40, 3), 'uint8')).save(
+        root / f'JPEGImages/{picture or name + ".jpg"}', exif=tags)
+
+
+def made(root, text, capsys):
+    """(json, last lines) of a split whose list is this text."""
+    (root / 'ImageSets/Main/own.txt').write_text(text, encoding='utf-8')
+    voc_to_coco.main([str(root), '--out', str(root.parent / 'out'), '--splits', 'own'])
+    return json.loads((root.parent / 'out/own.json').read_text()), capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('exif', 'size'), [
+    (None, (40, 30)), (3, (40, 30)), (6, (30, 40)), (8, (30, 40)), (5, None)])
+def test_a_photo_has_the_size_that_it_is_decoded_with(voc, capsys, exif, size):
+    import mmcv
+    add(voc, 'photo', size=size, exif=exif)
+    content, _ = made(voc, 'photo', capsys)
+    (image,) = content['images']
+    decoded = mmcv.imread(str(voc.parent / 'out/images' / image['file_name']))
+    assert (image['height'], image['width']) == decoded.shape[:2]
+
+
+@pytest.mark.parametrize(('exif', 'size', 'sentence'), [
+    (6, (40, 30), 'says 40 x 30 and photo.jpg has 30 x 40, which its EXIF turns'),
+    (None, (30, 40), 'says 30 x 40 and photo.jpg has 40 x 30: its boxes were drawn on another'),
+    (None, (80, 60), 'says 80 x 60 and photo.jpg has 40 x 30: its boxes were drawn on another')])
+def test_boxes_of_another_picture_are_refused(voc, capsys, exif, size, sentence):
+    add(voc, 'photo', size=size, exif=exif)
+    with pytest.raises(voc_to_coco.UserError, match=sentence):
+        made(voc, 'photo', capsys)
+
+
+@pytest.mark.parametrize(('name', 'line'), [
+    ('IMG 2 (copy)', 'IMG 2 (copy)'), ('photo [1]', 'photo [1]  '), ('a b', '\ufeffa b -1'),
+    ('shot 1', 'shot 1'), ('shot 1', 'shot 1  1'), ('über', 'über'), ('x.y', 'x.y'),
+    ('photo', 'photo.jpg'), ('photo', 'photo.JPG 0')])
+def test_a_line_of_a_list_is_a_name_and_at_most_a_flag(voc, capsys, name, line):
+    add(voc, name)
+    content, _ = made(voc, line + '\r\n', capsys)
+    assert [image['file_name'] for image in content['images']] == [f'{name}.jpg']
+
+
+def test_a_picture_is_also_found_by_the_name_in_its_annotation(voc, capsys):
+    add(voc, 'photo', picture='IMG_1.jpg')
+    path = voc / 'Annotations/photo.xml'
+    path.write_text(path.read_text().replace(
+        '<annotation>', '<annotation><filename>C:\\photos\\IMG_1.jpg</filename>'))
+    content, _ = made(voc, 'photo', capsys)
+    assert content['images'][0]['file_name'] == 'IMG_1.jpg'
+
+
+def test_every_field_is_carried_over_or_counted(voc, capsys):
+    add(voc, 'one', '<difficult>1</difficult><truncated>1</truncated><pose>Unspecified</pose>')
+    add(voc, 'two', '<difficult>0</difficult><truncated>0</truncated><pose>Left</pose>'
+                    '<part><name>head</name></part><truncated>1</truncated>')
+    content, said = made(voc, 'one\ntwo', capsys)
+    assert [note['iscrowd'] for note in content['annotations']] == [1, 0]
+    assert ("own: 2 images, 2 boxes, 1 boxes with 'part', which is not carried over, 1 boxes with "
+            "'pose', which is not carried over, 2 boxes with 'truncated', which is not carried "
+            'over, 1 difficult (iscrowd 1)') in said
+
+
 def test_a_folder_that_is_there_stays(voc):
     (voc.parent / 'out').mkdir()
     done = run_tool('tools/dataset/voc_to_coco.py', *arguments(voc))
