@@ -43,7 +43,7 @@ class LoadReport(NamedTuple):
 
 
 def load_backbone(model: nn.Module, source: str | Path | dict[str, Tensor],
-                  head: nn.Linear | None = None) -> LoadReport:
+                  head: nn.Linear | None = None, ema: bool = False) -> LoadReport:
     """Load SwinV2 weights into a backbone of this package.
 
     Names, rank, input channels and patches of the file are brought to the model's. Windows may be
@@ -55,12 +55,13 @@ def load_backbone(model: nn.Module, source: str | Path | dict[str, Tensor],
         source: path, URL or state dict, in any layout of LAYOUTS, bare or inside a larger model.
         head: a classifier to fill from the file too; 21,841 classes give 1,000 by the published
             map, and any other change of their number initialises it anew.
+        ema: take the averaged weights that a file keeps beside the others.
 
     Raises:
         FileNotFoundError, ValueError: unreadable file, unknown layout, another arch than the
             model's, or a model that would normalise relative positions otherwise than the file.
     """
-    file = Contents(source, {}, []) if isinstance(source, dict) else read_contents(source)
+    file = Contents(source, {}, []) if isinstance(source, dict) else read_contents(source, ema)
     state = file.state
     layout, native = detect_layout(state), to_native(state)
     own = {k: v for k, v in model.state_dict().items() if k != 'pretrained_windows'}
@@ -243,10 +244,11 @@ class PretrainedSwinV2:
 
     For the backbone, or for a whole model with a `backbone`; there the linear classifier of
     mmpretrain (`head.fc`) or mmaction2 (`cls_head.fc_cls`), if it has one, is filled too.
+    `ema=True` takes averaged weights that are kept beside the others.
     """
 
-    def __init__(self, checkpoint: str):
-        self.checkpoint = checkpoint
+    def __init__(self, checkpoint: str, ema: bool = False):
+        self.checkpoint, self.ema = checkpoint, ema
 
     def __call__(self, module: nn.Module) -> None:
         backbone = module if hasattr(module, 'window_sizes') else getattr(module, 'backbone', None)
@@ -255,7 +257,7 @@ class PretrainedSwinV2:
                              f'one as `backbone`, got {type(module).__name__}: set it in the '
                              "backbone's init_cfg.")
         part, head = _classifier(module)
-        report = load_backbone(backbone, self.checkpoint, head)
+        report = load_backbone(backbone, self.checkpoint, head, self.ema)
         # mmengine initialises the parts of a model after the model itself.
         if backbone is not module:
             backbone._is_init = True

@@ -18,12 +18,8 @@ from torch import Tensor
 from . import safe_files
 from .pickles import Refused
 from .torch_files import ZIP, read_torch_file
+from .wrappers import few, unwrap
 
-WRAPPERS = ('state_dict', 'model', 'module')
-# Averaged weights, kept beside the others by timm, torchvision's references, and mmengine.
-AVERAGED = ('state_dict_ema', 'model_ema', 'ema_state_dict')
-COUNTERS = {'n_averaged', 'steps'}  # of the module that averages
-PREFIXES = ('module.', '_orig_mod.')  # of data parallel and of torch.compile
 # A folder is read by the first kind of file that is in it.
 KINDS = ('*.safetensors.index.json', '*.safetensors', '*.pth', '*.pt', '*.bin')
 GENERIC = {'model', 'pytorch_model', 'checkpoint', 'weights'}  # file names that many models share
@@ -78,13 +74,13 @@ def read_contents(source: str | Path, ema: bool = False) -> Contents:
     path = locate(source)
     try:
         content, metadata = _read_file(path)
-        state, notes = _unwrap(content, path, ema)
+        state, notes = unwrap(content, path, ema)
         # Mapped, float32 is copied once, straight into the model. What must be converted is read
         # instead, so that each tensor's memory is free as soon as its copy is there.
         if any(value.dtype in FLOATS[1:] for value in state.values()):
             del content, state
             content, metadata = _read_file(path, mapped=False)
-            state, notes = _unwrap(content, path, ema)
+            state, notes = unwrap(content, path, ema)
     except Refused as error:
         raise refusal(path, error) from error
     del content  # so that each tensor is freed as soon as its float32 copy is there
@@ -177,48 +173,6 @@ def _read_file(path: Path, mapped: bool = True) -> tuple[object, dict[str, str]]
                      and isinstance(key, str)} if isinstance(meta, dict) else {}
 
 
-def _unwrap(content, path: Path, ema: bool) -> tuple[dict[str, Tensor], list[str]]:
-    """The state dict inside what a file holds, under plain names, and notes."""
-    content, notes = _averaged(content, path, ema)
-    while wrapper := next((w for w in WRAPPERS if isinstance(content, dict)
-                           and isinstance(content.get(w), dict)), None):
-        content = content[wrapper]
-    if not isinstance(content, dict) or not content:
-        raise ValueError(f'{path} must hold a state dict of tensors, got '
-                         f'{type(content).__name__} without any: save model.state_dict() alone.')
-    wrong = [key for key, value in content.items()
-             if not isinstance(key, str) or not isinstance(value, Tensor)]
-    if wrong:
-        raise ValueError(f'{path} must hold a state dict of tensors by name, got other values '
-                         f'under {_few(wrong)}: save model.state_dict() alone.')
-    return _plain_names(content), notes
-
-
-def _averaged(content, path: Path, ema: bool) -> tuple[object, list[str]]:
-    """The part of a file's content that is asked for, and notes."""
-    outer = content if isinstance(content, dict) else {}
-    found = [key for key in AVERAGED if isinstance(outer.get(key), dict)]
-    if ema and not found:
-        raise ValueError(f'{path} must hold averaged weights ({", ".join(AVERAGED)}) to be read '
-                         f'with ema=True, got {_few(outer)}: leave ema out.')
-    if found == ['ema_state_dict']:  # mmengine swaps the two when it saves
-        return content, [f'{path}: mmengine saved averaged weights as its state_dict; they are '
-                         'read.']
-    if ema:
-        return content[found[0]], []
-    return content, [f'{path} also holds averaged weights: ema=True reads them.'] if found else []
-
-
-def _plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names without what wrappers around the model put before all of them."""
-    while True:
-        names = [name for name in state if name not in COUNTERS]
-        prefix = next((p for p in PREFIXES if names and all(n.startswith(p) for n in names)), None)
-        if prefix is None:
-            return dict(state)
-        state = {name.removeprefix(prefix): state[name] for name in names}
-
-
 def _tidy(state: dict[str, Tensor], path: Path) -> list[str]:
     """Check every tensor and bring floats to float32, in place; notes on what was converted."""
     for key, value in state.items():
@@ -246,7 +200,7 @@ def _tidy(state: dict[str, Tensor], path: Path) -> list[str]:
                              'infinity (or numbers beyond float32): take a file from before '
                              'training diverged.')
     return [f'{path}: {len(keys)} tensors converted from {str(dtype).removeprefix("torch.")} to '
-            f'float32 ({_few(keys)}).' for dtype, keys in converted.items()]
+            f'float32 ({few(keys)}).' for dtype, keys in converted.items()]
 
 
 def _fault(key: str, value: Tensor) -> str:
@@ -281,8 +235,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     return sum((path.parent / name).stat().st_size
                for name in set(safe_files.read_index(path).values()))
-
-
-def _few(names) -> str:
-    names = [str(name)[:60] for name in list(names)[:4]] + (['...'] if len(names) > 4 else [])
-    return ', '.join(names) or 'nothing'

@@ -116,6 +116,12 @@ WRAPPED = {
     'deepspeed': {'module': STATE}, 'twice': {'model': {'state_dict': STATE}},
     'parallel': {'model': prefixed(STATE, 'module.')},
     'compiled': {'model': prefixed(STATE, '_orig_mod.module.')},
+    **{key: {key: STATE, 'epoch': 3, 'best': torch.tensor(0.5), 'config': {'lr': 1e-3},
+             'optimizer': {'state': {0: {'exp_avg': torch.ones(1)}}, 'param_groups': [{}]}}
+       for key in ('model_state_dict', 'model_state', 'net', 'network', 'params', 'weights', 'ema',
+                   'state_dict_ema', 'params_ema', 'a name of my own')},
+    'below another': {'checkpoint': {'net': {'weights': STATE}}},
+    'settings under a known name': {'model': {'arch': 'tiny'}, 'net': STATE},
 }
 
 
@@ -142,6 +148,40 @@ def test_averaged_weights_are_read_if_asked_for(content, tmp_path):
     averaged = read_contents(tmp_path / 'a.pth', ema=True)
     assert_same(averaged.state, EMA)
     assert averaged.notes == []
+
+
+SWIN = {'layers.0.blocks.0.attn.logit_scale': torch.ones(1)}
+
+
+@pytest.mark.parametrize('content', [
+    {'student': SWIN, 'teacher': EMA | SWIN}, {'net': STATE, 'ema': {'decay': 0.9, 'shadow': EMA}},
+    {'params': STATE, 'params_ema': EMA}], ids=lambda content: ' and '.join(content))
+def test_of_two_the_averaged_ones_are_read_if_asked_for(content, tmp_path):
+    torch.save(content, tmp_path / 'a.pth')
+    averaged = read_contents(tmp_path / 'a.pth', ema=True).state
+    assert_same({k: v for k, v in averaged.items() if k not in SWIN}, EMA)
+
+
+@pytest.mark.parametrize('content', [
+    {'student': SWIN, 'teacher': SWIN}, {'generator': SWIN, 'other': {'net': SWIN}},
+    {'one': STATE, 'two': EMA}], ids=lambda content: ' and '.join(content))
+def test_of_two_none_is_guessed(content, tmp_path):
+    torch.save(content, tmp_path / 'a.pth')
+    keys = ', '.join(content)
+    with pytest.raises(ValueError, match=f'one state dict, got 2 under {keys}: save the') as error:
+        read_checkpoint(tmp_path / 'a.pth')
+    assert ('teacher by ema=True (--ema)' in str(error.value)) == ('teacher' in content)
+
+
+def test_the_one_of_a_swinv2_is_meant_and_a_dict_may_hold_itself(tmp_path):
+    content = {'loss': {'weight': torch.ones(3)}, 'backbone_net': SWIN}
+    torch.save(content, tmp_path / 'a.pth')
+    assert list(read_checkpoint(tmp_path / 'a.pth')) == list(SWIN)
+    content = {'epoch': 3}
+    content['again'] = content
+    torch.save(content, tmp_path / 'b.pth')
+    with pytest.raises(ValueError, match='other values under'):
+        read_checkpoint(tmp_path / 'b.pth')
 
 
 def test_averaged_weights_that_are_not_there_are_missed(tmp_path):
