@@ -19,6 +19,7 @@ from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 from ..registry import HOOKS
+from .maps import write_renumbered
 
 
 @HOOKS.register_module()
@@ -183,6 +184,7 @@ MENDS: tuple[tuple[str, str, str, Callable], ...] = (
     ('mmpretrain', 'MultiLabelMetric', 'calculate', _scores),
     ('mmpretrain', 'AveragePrecision', 'calculate', _average_precision),
     ('mmseg', 'IoUMetric', 'total_area_to_metrics', _areas),
+    ('mmseg', 'IoUMetric', 'process', write_renumbered),
     ('mmaction', 'AccMetric', 'calculate', _actions),
     ('mmaction', 'ConfusionMatrix', 'compute_metrics', _confusion),
 )
