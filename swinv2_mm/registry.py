@@ -16,7 +16,8 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor', parent=mmengine.OPTIM_WRAPPER_CONSTRUCTORS,
     scope='swinv2_mm', locations=['swinv2_mm.engine'])
 HOOKS = Registry(
-    'hook', parent=mmengine.HOOKS, scope='swinv2_mm', locations=['swinv2_mm.engine'])
+    'hook', parent=mmengine.HOOKS, scope='swinv2_mm',
+    locations=['swinv2_mm.engine', 'swinv2_mm.evaluation'])
 VISBACKENDS = Registry(
     'vis_backend', parent=mmengine.VISBACKENDS, scope='swinv2_mm', locations=['swinv2_mm.engine'])
 TRANSFORMS = Registry(

@@ -9,6 +9,7 @@ default_hooks = dict(
         type='swinv2_mm.CheckpointHook', by_epoch=False, interval=16000, max_keep_ckpts=3,
         save_best='mIoU'),
     numerics=dict(type='swinv2_mm.NumericsHook', policy='skip', max_skips=10),
+    present=dict(type='swinv2_mm.PresentClasses'),
     sampler_seed=dict(type='DistSamplerSeedHook'))
 
 env_cfg = dict(

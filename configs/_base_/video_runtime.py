@@ -10,6 +10,7 @@ default_hooks = dict(
     checkpoint=dict(
         type='swinv2_mm.CheckpointHook', interval=1, max_keep_ckpts=3, save_best='auto'),
     numerics=dict(type='swinv2_mm.NumericsHook', policy='skip', max_skips=10),
+    present=dict(type='swinv2_mm.PresentClasses'),
     sampler_seed=dict(type='DistSamplerSeedHook'))
 
 env_cfg = dict(

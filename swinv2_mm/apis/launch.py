@@ -98,7 +98,16 @@ def load_config(args: argparse.Namespace) -> Config:
         Path('work_dirs') / Path(args.config).stem)
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':
         _distribute_on_cpu(cfg)
+    _count_present(cfg)
     return cfg
+
+
+def _count_present(cfg: Config) -> None:
+    """Add the hook that keeps absent classes out of averages, which our configs have."""
+    kind, custom = 'swinv2_mm.PresentClasses', list(cfg.get('custom_hooks') or [])
+    hooks = [*(cfg.get('default_hooks') or {}).values(), *custom]
+    if not any(hook and hook.get('type') == kind for hook in hooks):
+        cfg.custom_hooks = [*custom, dict(type=kind)]
 
 
 def _distribute_on_cpu(cfg: Config) -> None:

@@ -1,1 +1,4 @@
-"""What the libraries lack to write and draw results."""
+"""What is counted, written and drawn when a model is tested: what the libraries lack."""
+from .present import PresentClasses
+
+__all__ = ['PresentClasses']

@@ -45,13 +45,14 @@ def draw(image: np.ndarray, sample, classes: tuple | None) -> np.ndarray:
     image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     text = np.full((2 * LINE + 4, SIDE, 3), 255, np.uint8)
     truth, found = sample.get('gt_label'), sample.pred_label
-    wrong = truth is not None and found.item() not in truth.tolist()
-    lines = [('truth', truth, '', (0, 0, 0)), ('found', found,
-             f' {sample.pred_score[found.item()].item():.2f}', (0, 0, 200 if wrong else 0))]
-    for row, (what, labels, score, colour) in enumerate(lines, 1):
+    wrong = truth is not None and set(found.tolist()) != set(truth.tolist())
+    scores = [f' {score:.2f}' for score in sample.pred_score.tolist()]
+    lines = [('truth', truth, [''] * len(scores), (0, 0, 0)),
+             ('found', found, scores, (0, 0, 200 if wrong else 0))]
+    for row, (what, labels, after, colour) in enumerate(lines, 1):
         if labels is not None:
-            names = ', '.join(classes[i] if classes else str(i) for i in labels.tolist())
-            cv2.putText(text, f'{what}: {names}{score}', (4, row * LINE - 4),
+            names = ', '.join(f'{classes[i] if classes else i}{after[i]}' for i in labels.tolist())
+            cv2.putText(text, f'{what}: {names}', (4, row * LINE - 4),
                         cv2.FONT_HERSHEY_SIMPLEX, 0.5, colour, 1, cv2.LINE_AA)
     room = [(0, side - now) for side, now in zip((SIDE, SIDE), image.shape[:2])]
     return np.vstack([np.pad(image, [*room, (0, 0)], constant_values=255), text])

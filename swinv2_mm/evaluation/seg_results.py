@@ -11,6 +11,8 @@ from mmengine.evaluator import DumpResults
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, METRICS
 
+from .maps import map_numbers
+
 
 @HOOKS.register_module()
 class DrawMaps(Hook):
@@ -37,10 +39,13 @@ class DumpMaps(DumpResults):
     """Write predicted maps, (1, H, W) of int16, to a pickle file.
 
     mmengine's own would hold the score of every class at every pixel until the end: for ADE20K's
-    2,000 validation images hundreds of GB.
+    2,000 validation images hundreds of GB. The maps hold places in the list of classes, as mmseg's
+    tools take them; `numbers` has those that the classes have in the user's maps.
     """
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+        numbers = map_numbers(self.dataset_meta, len(self.dataset_meta['classes']))
         for sample in data_samples:
             found = sample['pred_sem_seg']['data'].to('cpu', torch.int16)
-            self.results.append(dict(img_path=sample['img_path'], pred_sem_seg=dict(data=found)))
+            self.results.append(dict(img_path=sample['img_path'], pred_sem_seg=dict(data=found),
+                                     numbers=numbers))

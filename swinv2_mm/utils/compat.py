@@ -10,8 +10,9 @@ done about each while it is imported, no longer:
   newer versions lack: both get what they do without transformers, a placeholder for each of these
   models that asks for the package.
 
-For good: its modules that use names which numpy has dropped find them. Nothing else stays changed,
-and nothing is changed that imports as it is.
+For good: its modules that use names which numpy has dropped find them, and the probabilities of a
+model that was trained with BCELossWithLogits are sigmoids. Nothing else stays changed, and nothing
+is changed that imports as it is.
 """
 import ast
 import contextlib
@@ -49,6 +50,7 @@ def _load() -> None:
         with _placeholders('mmpretrain'), _placeholders('mmaction'), _drn():
             importlib.import_module('mmaction.models')
         _keep_numpy_names()
+        _take_sigmoids()
     except (ImportError, AssertionError) as error:
         raise RuntimeError('mmaction2 does not import beside the other packages here, it says '
                            f'"{" ".join(str(error).split())}": install the versions that '
@@ -170,6 +172,25 @@ def _keep_numpy_names() -> None:
             continue  # a version that keeps its code elsewhere
         if vars(module).get('np') is numpy:
             module.np = _Numpy(gone)
+
+
+def _take_sigmoids() -> None:
+    """Let `average_clips='prob'` average the probabilities that the loss of a head trains.
+
+    mmaction2 takes a softmax whatever the loss: a film with two labels that are both certain gets
+    0.5 and 0.5, and mean average precision compares films by numbers that depend on the other
+    labels. A loss of one yes or no for each class trains sigmoids.
+    """
+    from mmaction.models.heads.base import BaseHead
+    from mmaction.models.losses import BCELossWithLogits
+    plain = BaseHead.average_clip
+
+    def average_clip(self, cls_scores, num_segs=1):
+        if self.average_clips != 'prob' or not isinstance(self.loss_cls, BCELossWithLogits):
+            return plain(self, cls_scores, num_segs=num_segs)
+        return cls_scores.unflatten(0, (-1, num_segs)).sigmoid().mean(dim=1)
+
+    BaseHead.average_clip = average_clip
 
 
 class _Numpy(types.ModuleType):

@@ -2,6 +2,8 @@
 import cv2
 import numpy as np
 from mmpretrain import ImageClassificationInferencer
+from mmpretrain.models import MultiLabelClsHead, MultiTaskHead
+from mmpretrain.models.heads import RegressionHead
 
 from swinv2_mm.utils.errors import UserError
 
@@ -24,8 +26,22 @@ class Task(Predictor):
                             'SimMIM fills in is drawn by tools/visualization/reconstructions.py.')
         return ImageClassificationInferencer(cfg, pretrained=False, device=device)
 
+    def __init__(self, *args):
+        super().__init__(*args)
+        head = self.model.head
+        if isinstance(head, (MultiTaskHead, RegressionHead)):
+            raise UserError('The head must give a score for each class, a '
+                            f'{type(head).__name__} does not: ask model.test_step for what it '
+                            'gives.')
+        self.several = isinstance(head, MultiLabelClsHead)
+
     def record(self, sample) -> dict:
-        return dict(top=top(sample.pred_score, self.classes))
+        """The likeliest classes; where a picture may have several, also those that it has."""
+        rows = dict(top=top(sample.pred_score, self.classes))
+        if self.several:
+            rows['found'] = [dict(label=label, name=self.classes[label])
+                             for label in sample.pred_label.tolist()]
+        return rows
 
     def draw(self, picture: np.ndarray, sample) -> np.ndarray:
         """The picture over its likeliest classes."""
@@ -48,7 +64,8 @@ def caption(picture: np.ndarray, rows: list[dict]) -> np.ndarray:
         height, width = picture.shape[:2]
     text = np.full((LINE * len(rows) + 6, width, 3), 255, np.uint8)
     for i, row in enumerate(rows):
-        end = (round(width * row['score']), i * LINE + LINE)
+        share = min(max(row['score'], 0), 1)  # of models that give no probabilities
+        end = (round(width * share), i * LINE + LINE)
         cv2.rectangle(text, (0, i * LINE + 4), end, (225, 215, 190), -1)
         # OpenCV's letters are ASCII; others would be drawn as question marks, several for one.
         said = f'{row["score"]:.2f}  {row["name"]}'.encode('ascii', 'replace').decode()

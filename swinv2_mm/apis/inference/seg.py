@@ -2,6 +2,9 @@
 import numpy as np
 from mmseg.apis import MMSegInferencer
 
+from swinv2_mm.evaluation.maps import renumbered
+
+from . import numbers
 from .models import Predictor
 
 OPACITY = 0.6
@@ -20,19 +23,23 @@ class Task(Predictor):
         super().__init__(*args)
         palette = self.palette or _colours(len(self.classes))
         self.model.dataset_meta = dict(classes=self.classes, palette=palette)
+        self.numbers = numbers.of_maps(self.inferencer.cfg, self.classes)
 
     def labels(self, sample) -> np.ndarray:
-        """(H, W), uint8 up to 256 classes, else uint16."""
-        found = sample.pred_sem_seg.data[0].cpu().numpy()
-        return found.astype(np.uint8 if len(self.classes) <= 256 else np.uint16)
+        """(H, W), each class by its number in the user's maps: uint8, or uint16."""
+        return renumbered(self._found(sample), self.numbers)
+
+    def _found(self, sample) -> np.ndarray:
+        """(H, W), each class by its place in `classes`."""
+        return sample.pred_sem_seg.data[0].cpu().numpy().astype(np.int64)
 
     def record(self, sample) -> dict:
         """Each class that was found, with its pixels, the most first."""
-        labels = self.labels(sample)
-        numbers, counts = np.unique(labels, return_counts=True)
-        rows = [dict(label=label, name=self.classes[label], pixels=count,
-                     share=count / labels.size)
-                for label, count in zip(numbers.tolist(), counts.tolist())]
+        found = self._found(sample)
+        rows = [dict(label=self.numbers[i], name=self.classes[i], pixels=count,
+                     share=count / found.size)
+                for i, count in zip(*(part.tolist() for part in np.unique(
+                    found, return_counts=True)))]
         return dict(segments=sorted(rows, key=lambda row: -row['pixels']))
 
     def draw(self, picture: np.ndarray, sample) -> np.ndarray:

@@ -6,6 +6,8 @@ import numpy as np
 from mmaction.apis import MMAction2Inferencer
 from mmengine.dataset import Compose
 
+from swinv2_mm.utils.errors import UserError
+
 from .cls import caption, top
 from .models import Predictor
 from .sources import frames, open_video
@@ -22,6 +24,11 @@ class Task(Predictor):
 
     @staticmethod
     def inferencer(cfg, device: str):
+        average = (cfg.model.get('cls_head') or {}).get('average_clips')
+        if average not in ('prob', 'score'):
+            raise UserError("model.cls_head.average_clips must be 'prob' or 'score', got "
+                            f'{average!r}, which gives a score for each clip and none for the '
+                            "film: add --cfg-options model.cls_head.average_clips=prob.")
         pipeline = copy.deepcopy(cfg.test_dataloader.dataset.pipeline)
         inferencer = MMAction2Inferencer(cfg, None, device).actionrecog_inferencer
         # It puts another decoder before the pipeline, and cuts its clips and crops down to one:

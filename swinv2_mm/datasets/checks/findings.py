@@ -53,6 +53,7 @@ ERRORS = {
     'ignored number': ('head, metric and padding leave out different numbers',
                        'set all to one number'),
     'top-k': ('top-k of more classes than there are', 'take it out of topk'),
+    'clip average': ('no score for a film of several clips', "set average_clips to 'prob'"),
     'sizes in a batch': ('pictures of several sizes in one batch', 'set batch_size=1'),
     'class weights': ('a list of weights of another length than the classes', 'set it'),
     'slide': ('sliding windows with a head that cannot, or that leave gaps', 'use mode whole'),

@@ -79,6 +79,17 @@ def _top_k(asked, count: int, place: str, strict: bool) -> Iterator[Finding]:
                       'always 100 %', f'set it to {left}')
 
 
+def clip_average(run: Run) -> Iterator[Finding]:
+    """mmaction2's heads average over clips: else accuracy is counted along the wrong axis."""
+    head = run.model.get('cls_head') or {}
+    if run.scope == 'mmaction' and head and head.get('average_clips') is None and any(
+            kind(metric) == 'AccMetric' for split in run.tested()
+            for metric in run.evaluators(split)):
+        yield Finding('clip average', 'model.cls_head.average_clips', 'is not set, so that a film '
+                      'has a score for each clip and the accuracy is of none',
+                      "set it to 'prob'")
+
+
 def class_weights(run: Run) -> Iterator[Finding]:
     """A list of class weights has one for each class that its loss tells apart."""
     yield from _class_weights(run.model, 'model', None, ())
@@ -207,5 +218,6 @@ def schedule(run: Run) -> Iterator[Finding]:
                   'rate stays at its lowest from there', f'set end (and T_max) to {last}')
 
 
-CHECKS = (ignored_numbers, top_k, class_weights, slide, one_class, left_out, schedule)
+CHECKS = (ignored_numbers, top_k, clip_average, class_weights, slide, one_class, left_out,
+          schedule)
 
