@@ -185,8 +185,9 @@ saved('int8.pth', r'is of torch\.int8')(lambda: {WEIGHT: torch.zeros(4, dtype=to
 saved('bool.pth', r'is of torch\.bool')(lambda: {WEIGHT: torch.zeros(4, dtype=torch.bool)})
 saved('complex.pth', r"asks for 'torch\.ComplexFloatStorage'")(
     lambda: {WEIGHT: torch.zeros(4, dtype=torch.complex64)})
-saved('float8.pth', "asks for 'torch")(
-    lambda: {WEIGHT: torch.zeros(4, dtype=torch.float8_e4m3fn)})
+if hasattr(torch, 'float8_e4m3fn'):  # from torch 2.1 on
+    saved('float8.pth', "asks for 'torch")(
+        lambda: {WEIGHT: torch.zeros(4, dtype=torch.float8_e4m3fn)})
 saved('sparse.pth', "asks for 'torch._utils._rebuild_sparse")(
     lambda: {WEIGHT: torch.eye(3).to_sparse()})
 saved('quantized.pth', "asks for 'torch")(

@@ -5,6 +5,7 @@ class list in another order would train, and name every result wrongly.
 """
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -46,7 +47,8 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
     root = dataset.get('data_root') or ''
     folder = os.path.join(root, (dataset.get('data_prefix') or {}).get('img') or '')
     objects = Objects()
-    found = list(check_entries(content, path, folder, root, objects))
+    with _no_collection():
+        found = list(check_entries(content, path, folder, root, objects))
     yield from (_fatal(f) if f.kind == 'no boxes' and where == 'train_dataloader' else f
                 for f in found)
     names = [image.get('file_name') for image in objects.images.values()]
@@ -142,14 +144,22 @@ def _parsed(path: str) -> object:
         raise UserError(f'{path} must be UTF-8 for mmdet to read it, and is not ({error}): save it '
                         'as UTF-8.') from error
     del content
-    enabled = gc.isenabled()
-    gc.disable()  # it would look through millions of new dicts again and again
     try:
-        return json.loads(text, object_hook=Slim())
+        with _no_collection():
+            return json.loads(text, object_hook=Slim())
     except (ValueError, RecursionError) as error:
         raise UserError(f'{path} is not COCO json: it must be an object with the lists images, '
                         f'annotations and categories, got text that is not json ({error}): convert '
                         'the annotations to COCO format first.') from error
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without Python's search for cycles, which looks through millions of new dicts each time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
     finally:
         if enabled:
             gc.enable()

@@ -108,11 +108,12 @@ def _no_boxes_of_coco(objects: Objects, path: str) -> Iterator[Finding]:
         yield Finding('not x, y, w, h', path, f'has {len(boxes)} boxes of numbers from 0 to 1: '
                       'fractions of the image', 'multiply them by its width and height', len(boxes))
         return
-    sizes = [(*box, width, height) for _, box, width, height, *_ in boxes]
-    over = sum(not _fits(_as_coco(*size), *size[4:]) for size in sizes)
+    over = sum(not _fits(_as_coco(*box, 0, 0), width, height)
+               for _, box, width, height, *_ in boxes)
     by_area = _area_of_corners(boxes)
     for name, (cure, read) in READINGS.items():
-        fits = all(_fits(read(*size), *size[4:]) for size in sizes)
+        fits = all(_fits(read(*box, width, height), width, height)
+                   for _, box, width, height, *_ in boxes)
         area = by_area and name.startswith('corners')
         if fits and (over >= max(MANY * len(boxes), 2) or area):
             why = (f'{over} of {len(boxes)} leave their image' if not area else
@@ -157,12 +158,13 @@ def _sizes_of_runs(objects: Objects, path: str) -> Iterator[Finding]:
 
 def _masks_and_boxes(objects: Objects, path: str) -> Iterator[Finding]:
     """Masks most of which lie outside the boxes of their own objects."""
-    polygons = [(ident, mask.box, _as_coco(*box, 0, 0)) for ident, box, _, _, _, mask
-                in objects.boxes if mask and mask.sound and mask.box]
-    off = [entry for entry in polygons if masks.inside(entry[1], entry[2]) < MOST]
+    drawn = [(ident, box, mask) for ident, box, _, _, _, mask in objects.boxes
+             if mask and mask.sound and mask.box]
+    off = [(ident, mask.box, _as_coco(*box, 0, 0)) for ident, box, mask in drawn
+           if masks.inside(mask.box, _as_coco(*box, 0, 0)) < MOST]
     swapped = [entry for entry in off if masks.inside(
         (entry[1][1], entry[1][0], entry[1][3], entry[1][2]), entry[2]) > 0.9]
-    yield from _off(off, len(polygons), len(swapped), 'seem to be y before x', path)
+    yield from _off(off, len(drawn), len(swapped), 'seem to be y before x', path)
     runs = [(ident, mask, _as_coco(*box, 0, 0)) for ident, box, width, height, _, mask
             in objects.boxes if mask and mask.runs is not None and mask.size == (height, width)]
     runs = runs[::max(1, len(runs) // SAMPLE)]
