@@ -1,7 +1,7 @@
-"""Reading clips of video files, by decord or PyAV, with a name for every file that gives trouble.
+"""Reading clips of films, with a name for every file that gives trouble.
 
-The work is mmaction2's; what it leaves open is which file it was, and what to do then. One kind of
-crop that it lacks is here too.
+mmaction2's samplers choose the frames, `films` decodes them. One kind of crop that mmaction2 lacks
+is here too.
 """
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ import importlib.util
 import logging
 from collections.abc import Callable
 
+import numpy as np
+from mmengine import fileio
 from mmengine import registry as mmengine
 from mmengine.logging import print_log
 
 from swinv2_mm.registry import TRANSFORMS
 from swinv2_mm.utils.faults import Tally, one_line
 
-# Decoder -> the transforms of mmaction2 that open and decode, its package, the line that brings it.
-DECODERS = {
-    'decord': ('mmaction.DecordInit', 'mmaction.DecordDecode', 'decord', 'pip install decord'),
-    'pyav': ('mmaction.PyAVInit', 'mmaction.PyAVDecode', 'av', 'pip install av'),
-}
 NAMED = 10  # short videos that are named one by one
 
 
 @TRANSFORMS.register_module()
 class ReadVideo:
     """Open a video, choose frames, decode them: adds `imgs` to a sample that has a `filename`.
+
+    The frames are those of the film as a player shows it, see `films`. A clip that goes on past the
+    end goes on as its sampler says, SampleFrames by default at the first frame, and at the first
+    frame where the sampler says nothing. With `target_fps`, frames of a film of variable rate are
+    chosen by the time at which they are shown.
 
     A file that cannot be opened, has no frames or breaks off is an error that names it; with
     `bad='skip'`, a warning that names and counts it, and mmengine's data set draws another sample
@@ -36,31 +38,35 @@ class ReadVideo:
     Args:
         sample: config of mmaction2's transform that chooses the frames, such as
             dict(type='SampleFrames', clip_len=32, frame_interval=2, num_clips=1).
-        decoder: 'decord' or 'pyav'.
+        decoder: 'pyav'. 'decord' is taken as the name of old configs and read by PyAV, since
+            decord gives other frames than asked for.
         bad: 'raise' or 'skip'.
         limit: with 'skip', how many files may be bad; the next is an error. Each counts once, over
             all workers of one process.
-        settings: for mmaction2's DecordInit or PyAVInit, such as io_backend.
+        num_threads: of the decoder.
+        io_backend, settings: where the files are, and the arguments of that backend of mmengine.
 
     Raises:
-        ValueError, KeyError: where an argument breaks one of these rules, or the decoder's package
-            is not installed; from a call, where a file is bad with `bad='raise'`, or one too many
-            with 'skip'.
+        ValueError, KeyError: where an argument breaks one of these rules, or PyAV is not installed;
+            from a call, where a file is bad with `bad='raise'`, or one too many with 'skip'.
     """
 
-    def __init__(self, sample: dict, decoder: str = 'decord', bad: str = 'raise',
-                 limit: int = 100, **settings):
-        if decoder not in DECODERS:
-            raise KeyError(f'decoder must be one of {", ".join(DECODERS)}, got {decoder!r}.')
+    def __init__(self, sample: dict, decoder: str = 'pyav', bad: str = 'raise', limit: int = 100,
+                 num_threads: int = 1, io_backend: str = 'disk', **settings):
+        if decoder not in ('pyav', 'decord'):
+            raise KeyError(f"decoder must be 'pyav', got {decoder!r}: leave it out.")
         if bad not in ('raise', 'skip'):
             raise KeyError(f"bad must be 'raise' or 'skip', got {bad!r}.")
-        start, decode, package, install = DECODERS[decoder]
-        if importlib.util.find_spec(package) is None:
-            raise ValueError(f'decoder={decoder!r} needs the package {package}, which is not '
-                             f'installed here: run `{install}`, or choose another decoder.')
-        self.decoder, self.bad = decoder, bad
-        self.start = _build(dict(type=start, **settings))
-        self.sample, self.decode = _build(sample), _build(dict(type=decode))
+        if importlib.util.find_spec('av') is None:
+            raise ValueError('Videos are read by PyAV, the package av, which is not installed '
+                             'here: run `pip install av`.')
+        if decoder == 'decord':
+            _warn("decoder='decord' is read by PyAV: decord gives other frames than asked for in "
+                  'many films; leave decoder out')
+        self.bad, self.num_threads = bad, num_threads
+        backend = 'local' if io_backend == 'disk' else io_backend
+        self.backend_args = dict(backend=backend, **settings)
+        self.sample = _build(sample)
         self.tally = Tally(limit, 'swinv2_mm.ReadVideo')
         self.short: set[str] = set()
 
@@ -68,34 +74,50 @@ class ReadVideo:
         """The sample with its clips; None for a bad file with `bad='skip'`."""
         name = results['filename']
         try:
-            results = self._open(results)
-        except Exception as error:  # noqa: BLE001
+            film = self._open(name)
+        except (ValueError, OSError) as error:
             return self._refuse(name, error)
-        results = self.sample(results)
-        self._note_short(name, results)
+        with film:
+            for again in (True, False):
+                chosen = self._choose(name, film, dict(results))
+                try:
+                    frames = film.read(chosen['frame_inds'])
+                    break
+                except (ValueError, IndexError) as error:
+                    if isinstance(error, ValueError) or not again:
+                        return self._refuse(name, error)
+        size = frames[0].shape[:2]
+        return chosen | dict(imgs=frames, original_shape=size, img_shape=size)
+
+    def _open(self, name: str):
+        """The film, its frames numbered."""
+        from .films import Film  # PyAV is needed for videos only
+
+        local = self.backend_args == dict(backend='local') and '://' not in str(name)
+        film = Film(str(name) if local else fileio.get(
+            name, None if '://' in str(name) else self.backend_args), threads=self.num_threads)
         try:
-            return self.decode(results)
-        except Exception as error:  # noqa: BLE001
-            return self._refuse(name, error)
+            len(film)
+        except ValueError:
+            film.close()
+            raise
+        return film
+
+    def _choose(self, name: str, film, results: dict) -> dict:
+        """The sample with the numbers of its frames, `frame_inds`, each one that there is."""
+        results = self.sample(results | dict(total_frames=len(film), avg_fps=film.fps))
+        self._note_short(name, results)
+        numbers = np.ravel(results['frame_inds']) % len(film)
+        if getattr(self.sample, 'target_fps', None):
+            numbers = film.at(numbers)
+        return results | dict(frame_inds=numbers)
 
     def _refuse(self, name: str, error: Exception) -> None:
         reason = one_line(error)
         if self.bad == 'raise':
-            raise ValueError(f'A video must be readable, {name} is not ({self.decoder} says: '
-                             f'{reason}): replace it or take its line out of the annotation '
-                             'file.') from error
-        self.tally.add(name, f'cannot be read ({self.decoder} says: {reason})')
-
-    def _open(self, results: dict) -> dict:
-        """The sample with a reader and its `total_frames`, at least one."""
-        results = self.start(results)
-        if self.decoder == 'pyav' and not results['total_frames']:  # not in the head of every file
-            container = results['video_reader']
-            results['total_frames'] = sum(packet.size > 0 for packet in container.demux(video=0))
-            container.seek(0)
-        if results['total_frames'] < 1:
-            raise ValueError('it has no frames')
-        return results
+            raise ValueError(f'A video must be readable, {name} is not ({reason}): replace it or '
+                             'take its line out of the annotation file.') from error
+        self.tally.add(name, f'cannot be read ({reason})')
 
     def _note_short(self, name: str, results: dict) -> None:
         if 'clip_len' not in results:
@@ -110,8 +132,7 @@ class ReadVideo:
                   f'spans, so they are repeated; short videos so far: {count}')
 
     def __repr__(self) -> str:
-        return (f'{type(self).__name__}(sample={self.sample}, decoder={self.decoder!r}, '
-                f'bad={self.bad!r})')
+        return f'{type(self).__name__}(sample={self.sample}, bad={self.bad!r})'
 
 
 @TRANSFORMS.register_module()

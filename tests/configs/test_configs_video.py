@@ -174,15 +174,6 @@ def test_decay_and_learning_rates_are_those_of_the_recipe(name):
         assert rates[id(parameter)] == pytest.approx(wanted), key
 
 
-@pytest.mark.parametrize('decoder', ['decord', 'pyav'])
-def test_one_variable_chooses_the_decoder_of_all_pipelines(decoder, monkeypatch):
-    monkeypatch.setenv('VIDEO_DECODER', decoder)
-    for name in OURS:
-        cfg = load(name)
-        assert {cfg[f'{split}_dataloader'].dataset.pipeline[0].decoder
-                for split in ('train', 'val', 'test')} == {decoder}
-
-
 def test_no_flip_turns_one_motion_of_the_demo_into_another():
     cfg = load('configs/demo/video_nano.py')
     assert all('Flip' not in str(cfg[f'{split}_dataloader']) for split in ('train', 'val', 'test'))

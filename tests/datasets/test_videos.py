@@ -1,4 +1,4 @@
-"""Reading clips: the right frames, by either decoder, and a name for every file that is bad."""
+"""Reading clips: the frames that a sampler chose, and a name for every file that is bad."""
 import importlib.util
 import logging
 
@@ -10,9 +10,8 @@ from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
 
 import swinv2_mm.utils.compat  # noqa: F401 - makes mmaction2 importable
+from swinv2_mm.datasets import film_index, film_reader, films
 
-DECODERS = ['decord', pytest.param('pyav', marks=pytest.mark.skipif(
-    importlib.util.find_spec('av') is None, reason='PyAV is not installed'))]
 SAMPLE = dict(type='SampleFrames', clip_len=4, frame_interval=3, num_clips=1, test_mode=True)
 SIDE, FRAMES = 64, 20
 
@@ -63,9 +62,8 @@ def warnings():
     logger.removeHandler(handler)
 
 
-@pytest.mark.parametrize('decoder', DECODERS)
-def test_the_frames_asked_for_come_in_their_order(folder, decoder):
-    found = reader(decoder=decoder)(source(folder, 'good.mp4'))
+def test_the_frames_asked_for_come_in_their_order(folder):
+    found = reader()(source(folder, 'good.mp4'))
     assert found['total_frames'] == FRAMES
     assert list(found['frame_inds']) == [5, 8, 11, 14]  # 10 frames in the middle of 20
     levels = [frame.mean() for frame in found['imgs']]
@@ -74,21 +72,19 @@ def test_the_frames_asked_for_come_in_their_order(folder, decoder):
 
 
 @pytest.mark.parametrize('name', ['nonsense.mp4', 'empty.mp4', 'cut.mp4', 'missing.mp4'])
-@pytest.mark.parametrize('decoder', DECODERS)
-def test_a_bad_file_is_an_error_that_names_it(folder, decoder, name):
-    with pytest.raises(ValueError, match=rf'{name} is not \({decoder} says: .+\): replace it or'):
-        reader(decoder=decoder)(source(folder, name))
+def test_a_bad_file_is_an_error_that_names_it(folder, name):
+    with pytest.raises(ValueError, match=rf'{name} is not \(it .+\): replace it or'):
+        reader()(source(folder, name))
 
 
-@pytest.mark.parametrize('decoder', DECODERS)
 def test_in_training_bad_files_are_named_and_counted_and_others_take_their_place(
-        folder, decoder, warnings):
+        folder, warnings):
     (folder / 'list.txt').write_text('nonsense.mp4 0\nmissing.mp4 0\ngood.mp4 1\n')
     with DefaultScope.overwrite_default_scope('mmaction'):
         data = DATASETS.build(dict(
             type='VideoDataset', ann_file=str(folder / 'list.txt'),
             data_prefix=dict(video=str(folder)),
-            pipeline=[dict(type='swinv2_mm.ReadVideo', sample=SAMPLE, decoder=decoder, bad='skip'),
+            pipeline=[dict(type='swinv2_mm.ReadVideo', sample=SAMPLE, bad='skip'),
                       dict(type='FormatShape', input_format='NCTHW'),
                       dict(type='PackActionInputs')]))
     np.random.seed(0)
@@ -101,9 +97,8 @@ def test_in_training_bad_files_are_named_and_counted_and_others_take_their_place
     assert said[0].endswith('so far: 1 of at most 100') and said[1].endswith('2 of at most 100')
 
 
-@pytest.mark.parametrize('decoder', DECODERS)
-def test_a_video_shorter_than_the_clip_is_used_named_and_counted(folder, decoder, warnings):
-    read = reader(decoder=decoder)
+def test_a_video_shorter_than_the_clip_is_used_named_and_counted(folder, warnings):
+    read = reader()
     for _ in range(2):
         found = read(source(folder, 'short.mp4'))
         assert list(found['frame_inds']) == [0, 3, 1, 4]  # 0 3 6 9, counted round and round
@@ -122,10 +117,11 @@ def test_many_short_videos_are_counted_without_a_line_each(folder, warnings):
 
 
 def test_a_video_without_frames_is_an_error(folder, monkeypatch):
-    read = reader()
-    monkeypatch.setattr(read, 'start', lambda results: results | dict(total_frames=0))
-    with pytest.raises(ValueError, match=r'good.mp4 is not \(decord says: it has no frames\)'):
-        read(source(folder, 'good.mp4'))
+    monkeypatch.setattr(films, 'INDEXES', film_index.Store())
+    monkeypatch.setattr(film_index, 'stamped', lambda reader: None)
+    monkeypatch.setattr(film_reader.Reader, 'packets', lambda self: iter(()))
+    with pytest.raises(ValueError, match=r'good.mp4 is not \(it has no frames\)'):
+        reader()(source(folder, 'good.mp4'))
 
 
 def test_a_fault_of_the_config_is_not_taken_for_a_bad_file(folder):
@@ -136,17 +132,22 @@ def test_a_fault_of_the_config_is_not_taken_for_a_bad_file(folder):
         read(source(folder, 'good.mp4'))
 
 
-@pytest.mark.parametrize('package, decoder', [('decord', 'decord'), ('av', 'pyav')])
-def test_a_decoder_that_is_not_installed_says_what_installs_it(package, decoder, monkeypatch):
+def test_without_pyav_it_is_said_what_installs_it(monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, 'find_spec',
-                        lambda name, *a: None if name == package else find(name, *a))
-    with pytest.raises(ValueError, match=f'needs the package {package}, .* `pip install {package}'):
-        reader(decoder=decoder)
+                        lambda name, *a: None if name == 'av' else find(name, *a))
+    with pytest.raises(ValueError, match='read by PyAV, the package av, .* `pip install av`'):
+        reader()
+
+
+def test_decord_is_read_by_pyav_and_said_to_be(folder, warnings):
+    found = reader(decoder='decord')(source(folder, 'good.mp4'))
+    assert list(found['frame_inds']) == [5, 8, 11, 14]
+    assert len(warnings) == 1 and warnings[0].startswith("decoder='decord' is read by PyAV")
 
 
 @pytest.mark.parametrize('settings, sentence', [
-    (dict(decoder='opencv'), "decoder must be one of decord, pyav, got 'opencv'"),
+    (dict(decoder='opencv'), "decoder must be 'pyav', got 'opencv'"),
     (dict(bad='ignore'), "bad must be 'raise' or 'skip', got 'ignore'"),
 ])
 def test_wrong_settings_are_refused(settings, sentence):

@@ -1,13 +1,12 @@
 """Kinetics-400 videos, 32 frames of every second one, as in the Video Swin recipe.
 
 The lists hold lines `PATH LABEL`, paths relative to videos_train and videos_val. Tests take 4 clips
-x 3 crops. `VIDEO_DECODER=pyav` in the environment reads with PyAV instead of decord.
+x 3 crops.
 """
 data_root = 'data/kinetics400/'
-decoder = '{{$VIDEO_DECODER:decord}}'
 
 train_pipeline = [
-    dict(type='swinv2_mm.ReadVideo', decoder=decoder, bad='skip',
+    dict(type='swinv2_mm.ReadVideo', bad='skip',
          sample=dict(type='SampleFrames', clip_len=32, frame_interval=2, num_clips=1)),
     dict(type='Resize', scale=(-1, 256)),
     dict(type='RandomResizedCrop'),
@@ -17,7 +16,7 @@ train_pipeline = [
     dict(type='PackActionInputs')
 ]
 val_pipeline = [
-    dict(type='swinv2_mm.ReadVideo', decoder=decoder,
+    dict(type='swinv2_mm.ReadVideo',
          sample=dict(type='SampleFrames', clip_len=32, frame_interval=2, num_clips=1,
                      test_mode=True)),
     dict(type='Resize', scale=(-1, 256)),
@@ -26,7 +25,7 @@ val_pipeline = [
     dict(type='PackActionInputs', meta_keys=('img_shape', 'filename'))
 ]
 test_pipeline = [
-    dict(type='swinv2_mm.ReadVideo', decoder=decoder,
+    dict(type='swinv2_mm.ReadVideo',
          sample=dict(type='SampleFrames', clip_len=32, frame_interval=2, num_clips=4,
                      test_mode=True)),
     dict(type='Resize', scale=(-1, 224)),

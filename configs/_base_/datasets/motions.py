@@ -1,20 +1,18 @@
 """Films of one moving shape, the class being the motion, as tools/dataset/make_motions.py writes.
 
 A clip is 4 of the 8 frames of a film; tests take both halves. No flips: they turn one class into another.
-`VIDEO_DECODER=pyav` in the environment reads with PyAV instead of decord.
 """
 data_root = 'data/motions/'
 metainfo = dict(classes=('left', 'right', 'up', 'down', 'shrinking', 'growing'))
-decoder = '{{$VIDEO_DECODER:decord}}'
 
 train_pipeline = [
-    dict(type='swinv2_mm.ReadVideo', decoder=decoder, bad='skip',
+    dict(type='swinv2_mm.ReadVideo', bad='skip',
          sample=dict(type='SampleFrames', clip_len=4, frame_interval=1, num_clips=1)),
     dict(type='FormatShape', input_format='NCTHW'),
     dict(type='PackActionInputs')
 ]
 test_pipeline = [
-    dict(type='swinv2_mm.ReadVideo', decoder=decoder,
+    dict(type='swinv2_mm.ReadVideo',
          sample=dict(type='SampleFrames', clip_len=4, frame_interval=1, num_clips=2,
                      test_mode=True)),
     dict(type='FormatShape', input_format='NCTHW'),
