@@ -159,13 +159,13 @@ class Farm:
 
 def serve() -> None:
     """Import everything once, then fork a child for each line of stdin and report how it ended."""
+    # It mends mmaction2, so it comes before whatever imports that.
+    import swinv2_mm.utils.compat  # noqa: F401  # isort: skip
     import mmdet.models  # noqa: F401
     import mmpretrain.models  # noqa: F401
     import mmseg.models  # noqa: F401
     import pycocotools.coco  # noqa: F401
     from yapf.yapflib import yapf_api
-
-    import swinv2_mm.utils.compat  # noqa: F401 - mends mmaction2 and imports it
 
     # Each checkpoint holds the config, beautified: most of the time of so small a run.
     yapf_api.FormatCode = lambda text, **_: (text, False)
