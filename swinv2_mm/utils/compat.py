@@ -181,8 +181,13 @@ def _take_sigmoids() -> None:
     0.5 and 0.5, and mean average precision compares films by numbers that depend on the other
     labels. A loss of one yes or no for each class trains sigmoids.
     """
-    from mmaction.models.heads.base import BaseHead
-    from mmaction.models.losses import BCELossWithLogits
+    try:
+        from mmaction.models.heads.base import BaseHead
+        from mmaction.models.losses import BCELossWithLogits
+    except ModuleNotFoundError as error:
+        if not str(error.name).startswith('mmaction'):
+            raise
+        return  # a version that keeps its code elsewhere
     plain = BaseHead.average_clip
 
     def average_clip(self, cls_scores, num_segs=1):

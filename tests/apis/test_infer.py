@@ -43,8 +43,10 @@ def coco_file(folder):
 def maps(folder):
     """Maps that make a folder of pictures a test set, as data options."""
     (folder.parent / 'maps').mkdir()
+    every = len(Config.fromfile(ROOT / DEMOS['seg']).metainfo.classes)
+    map_ = np.tile(np.arange(96, dtype=np.uint8) % every, (64, 1))
     for file in folder.iterdir():
-        cv2.imwrite(str(folder.parent / 'maps' / f'{file.stem}.png'), np.zeros((64, 96), np.uint8))
+        cv2.imwrite(str(folder.parent / 'maps' / f'{file.stem}.png'), map_)
     return [f'test_dataloader.dataset.{key}={value}' for key, value in
             (('data_root', f'{folder.parent}/'), ('data_prefix.img_path', folder.name),
              ('data_prefix.seg_map_path', 'maps'))]

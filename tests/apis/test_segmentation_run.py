@@ -95,7 +95,8 @@ def test_out_holds_the_map_of_every_image_and_no_scores(tested, folder):
         path.name for path in sorted((folder / 'shapes' / 'val').iterdir())]
     right = total = 0
     for prediction, map_ in zip(found, truth(folder)):
-        assert set(prediction) == {'img_path', 'pred_sem_seg'}
+        assert set(prediction) == {'img_path', 'pred_sem_seg', 'numbers'}
+        assert prediction['numbers'] == list(range(len(prediction['numbers'])))
         data = prediction['pred_sem_seg']['data']
         assert data.dtype == torch.int16 and data.shape == (1, *map_.shape)
         right, total = right + (data[0].numpy() == map_).sum(), total + map_.size

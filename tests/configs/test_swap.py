@@ -1,9 +1,15 @@
 """Three lines in a config that each library ships: it trains two steps and tests, as installed."""
+from pathlib import Path
+
+import mmseg
 import pytest
 from helpers import ROOT, checked, make_shapes, run_tool
 from mmengine.config import Config
+from mmengine.utils import is_installed
 
 NANO = "_delete_=True, type='swinv2_mm.SwinTransformerV2', arch='nano', window_size=8"
+# mmengine looks for `mmseg::` in a distribution named mmsegmentation; OneDL's has another name.
+MMSEG = 'mmseg::' if is_installed('mmsegmentation') else f'{Path(mmseg.__path__[0])}/.mim/configs/'
 # Library -> what turns one of its configs into one of ours; our data set, its tool, its folder.
 SWAPS = {
     'mmdet': (f"""
@@ -13,7 +19,7 @@ model = dict(
     neck=dict(in_channels=[32, 64, 128, 256]))
 """, 'shapes_instance'),
     'mmseg': (f"""
-_base_ = 'mmseg::upernet/upernet_r50_4xb4-80k_ade20k-512x512.py'
+_base_ = '{MMSEG}upernet/upernet_r50_4xb4-80k_ade20k-512x512.py'
 model = dict(
     backbone=dict({NANO}), pretrained=None,
     decode_head=dict(in_channels=[32, 64, 128, 256]), auxiliary_head=dict(in_channels=128))

@@ -167,7 +167,8 @@ case "$*" in *uv*) mkdir -p .uv/bin; cp {uv} .uv/bin/uv;; esac
     def make(self, *words):
         """(exit status, output, calls)"""
         self.calls.write_text('')
-        env = {name: value for name, value in os.environ.items() if name not in ('UV', 'MAKEFLAGS')}
+        env = {name: value for name, value in os.environ.items() if
+               name not in ('UV', 'MAKEFLAGS', 'MAKELEVEL', 'MFLAGS')}
         done = subprocess.run([shutil.which('make'), *words], cwd=self.folder, text=True,
                               env=env | dict(PATH=str(self.bin)), stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT)

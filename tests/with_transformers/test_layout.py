@@ -1,4 +1,4 @@
-"""The layout of transformers with its own models and files; see `tests/test_layouts.py`."""
+"""The layout of transformers with its own models and files; see checkpoints/test_layouts.py."""
 import pytest
 import torch
 from conftest import awaken
