@@ -14,16 +14,12 @@ import random
 from pathlib import Path
 
 import bad_files
-import hostile_base
-import torch
-from helpers import ROOT  # noqa: F401 - puts tools on the path
 from test_dataset_check_lists import contents
 
 INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 TEXTS = (b'../../etc/passwd', b'/etc/passwd', b'NaN', b'Infinity', b'-1', b'1e999', b'null', b'{}',
          b'[]', b'"', b'\\u0000', b'9' * 400, b'true', b'[' * 2000, b'\xff\xfe', b'~/x', b'a' * 500)
 SECONDS, MEMORY = 60, 1 << 30  # for a batch of cases, beyond what the process takes at the start
-MARKER = 'FUZZ_RAN_CODE'
 
 
 def damaged(whole: bytes, rng: random.Random, texts=()) -> bytes:
@@ -75,16 +71,6 @@ def images() -> list[bytes]:
 @functools.cache
 def films(folder: Path) -> list[bytes]:
     return [bad_files.film(folder, 4), bad_files.film(folder, 4, 'MJPG', 'avi')]
-
-
-@functools.cache
-def checkpoints() -> list[bytes]:
-    from safetensors.torch import save
-    state = hostile_base.state()
-    zipped, old = io.BytesIO(), io.BytesIO()
-    torch.save({'model': state, 'epoch': 3}, zipped)
-    torch.save({'model': state}, old, _use_new_zipfile_serialization=False)
-    return [zipped.getvalue(), old.getvalue(), save(state)]
 
 
 def told(error: Exception, start: str = '') -> str | None:
@@ -246,35 +232,12 @@ def lists(folder: Path, number: int) -> str | None:
     return f'accepted: {out[:3]}' if out else None
 
 
-def read_checkpoint(folder: Path, number: int) -> str | None:
-    """Tensors under names, or one sentence; never code."""
-    from swinv2_mm.checkpoints import read_checkpoint
-
-    rng = random.Random(number)
-    path = folder / rng.choice(('a.pth', 'a.safetensors'))
-    path.write_bytes(damaged(rng.choice(checkpoints()), rng, CODE))
-    os.chdir(folder)
-    try:
-        found = read_checkpoint(path)
-    except Exception as error:  # noqa: BLE001
-        return told(error) if not (folder / MARKER).exists() else 'code ran'
-    if (folder / MARKER).exists():
-        return 'code ran'
-    sound = all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in found.items())
-    return None if sound else f'gives {found}'[:200]
-
-
-CODE = (hostile_base.call('os system', hostile_base.text(f'touch {MARKER}')),
-        hostile_base.call('io open', hostile_base.text(MARKER), hostile_base.text('w')),
-        b'cbuiltins\neval\n', b'R', b'b', b'0', b'PK\x05\x06', b'\x80\x02')
-
 TARGETS = {
     'image in training': load_image,
     'image in the check': check_file('image', '.jpg', lambda folder: images()),
     'map in the check': check_map,
     'COCO annotations': annotations,
     'list of files': lists,
-    'checkpoint': read_checkpoint,
     'video in the check': check_file('video', '.mp4', films, span=2),
 }
 

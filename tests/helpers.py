@@ -1,9 +1,13 @@
 """What several test files share: tools as modules, tool runs, a tiny data set, detector steps."""
+import atexit
 import importlib.util
 import json
+import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +20,9 @@ from swinv2_mm.utils import versions
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = 'configs/demo/det_nano.py'
 
-# At the end of the path: tools/test.py must not hide a library.
+# What a tool imports first, and takes longest with.
+LIBRARIES = ['torch', 'cv2', 'mmengine.runner', 'mmcv.ops', 'mmdet.apis', 'mmseg.apis',
+             'mmpretrain.apis']
 
 
 def needs(what, *values):
@@ -46,14 +52,53 @@ def script(name):
     return module
 
 
-def run_tool(*command, timeout=1200):
-    """Run a tool from the repository's root, without a GPU; returns the finished process."""
-    program = [] if str(command[0]).endswith('.sh') else [sys.executable]
+def run_tool(*command, timeout=1200, cwd=ROOT, **variables):
+    """Run a tool, without a GPU, with more environment variables; returns the finished process."""
+    command = [str(word) for word in command]
     # dist_*.sh call torchrun, which is found beside this Python.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
-    environment = os.environ | dict(PATH=path, CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1')
-    return subprocess.run([*program, *map(str, command)], cwd=ROOT, env=environment, text=True,
+    environment = {**os.environ, 'PATH': path, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1',
+                   **variables}
+    if command[0].startswith('tools/') and command[0].endswith('.py'):
+        return _forked(command, timeout, cwd, environment)
+    program = [] if command[0].endswith('.sh') else [sys.executable]
+    return subprocess.run([*program, *command], cwd=cwd, env=environment, text=True,
                           capture_output=True, timeout=timeout)
+
+
+def _forked(command, timeout, cwd, environment):
+    """Run a script in a process of its own, in which the libraries are imported already."""
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(LIBRARIES)
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / name for name in ('out', 'err')]
+        process = context.Process(target=_run, args=(command, str(cwd), environment, files))
+        process.start()
+        process.join(timeout)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise subprocess.TimeoutExpired(command, timeout)
+        return subprocess.CompletedProcess(
+            command, process.exitcode, *(file.read_text() for file in files))
+
+
+def _run(command, cwd, environment, files):
+    """In the new process: the script as Python runs it."""
+    for number, file in enumerate(files, 1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
+    os.environ.clear()
+    os.environ.update(environment)
+    script = os.path.abspath(os.path.join(cwd, command[0]))
+    os.chdir(cwd)
+    sys.argv = [command[0], *command[1:]]
+    sys.path[:] = [os.path.dirname(script)] + [
+        path for path in sys.path if not path.startswith(f'{ROOT}/') or '.venv' in path]
+    sys.modules.pop('helpers', None)
+    try:
+        runpy.run_path(script, run_name='__main__')
+    finally:
+        atexit._run_exitfuncs()
 
 
 def checked(process):

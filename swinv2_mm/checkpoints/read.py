@@ -1,7 +1,7 @@
 """Reading checkpoints: `read_checkpoint(source)` gives a state dict and runs nothing in the file.
 
-Files are untrusted: each is checked before any of its claims is given memory, torch reads it with
-weights_only=True, and what is returned are finite numbers in float32 and nothing else.
+Files are untrusted: torch reads them with weights_only=True, or safetensors does, and what is
+returned are finite numbers in float32 and nothing else.
 """
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from . import safe_files
-from .pickles import Refused
-from .torch_files import ZIP, read_torch_file
+from .torch_files import ZIP, Refused, read_torch_file
 from .wrappers import few, unwrap
 
 # A folder is read by the first kind of file that is in it.

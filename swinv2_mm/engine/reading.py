@@ -13,9 +13,8 @@ import numpy as np
 from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
-from ..checkpoints.pickles import Refused
 from ..checkpoints.read import locate, refusal
-from ..checkpoints.torch_files import STAND_INS, read_torch_file
+from ..checkpoints.torch_files import STAND_INS, Refused, read_torch_file
 
 NUMBERS = re.compile('[biufU][0-9]+')  # the types of numpy's that a log may have, and text
 STATISTICS = ('min', 'max', 'current', 'mean')

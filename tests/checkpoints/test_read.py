@@ -1,18 +1,16 @@
-"""Reading checkpoints: every format there is, and every file that must be refused."""
+"""Reading checkpoints: every format there is; test_refused.py has what is none."""
 import argparse
 import http.server
 import json
+import multiprocessing
 import pickle
-import re
-import subprocess
+import resource
 import sys
 import threading
 import types
 
-import hostile
 import pytest
 import torch
-from helpers import ROOT
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from safetensors.torch import save_file
@@ -22,40 +20,15 @@ from swinv2_mm.checkpoints import read_checkpoint
 from swinv2_mm.checkpoints.read import read_contents, read_metadata
 
 
-@pytest.fixture(scope='module')
-def refusals(tmp_path_factory):
-    """Of each hostile file: (kind of error, message, MB of growth, MB allowed, seconds)."""
-    folder = tmp_path_factory.mktemp('hostile')
-    done = subprocess.run([sys.executable, '-W', 'ignore', 'tests/hostile.py', str(folder)],
-                          capture_output=True, text=True, cwd=ROOT, timeout=300,
-                          env=dict(PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1', PATH=''))
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = {name: rest for name, *rest in map(json.loads, done.stdout.splitlines())}
-    assert not (folder / hostile.MARKER).exists(), 'code of a file ran'
-    return found
+def state(dtype=torch.float32):
+    """A few tensors under names of a SwinV2."""
+    generator = torch.Generator().manual_seed(0)
+    return {'patch_embed.proj.weight': torch.randn(8, 3, 4, 4, generator=generator).to(dtype),
+            'patch_embed.proj.bias': torch.zeros(8, dtype=dtype),
+            'layers.0.blocks.0.attn.relative_position_index': torch.arange(16).view(4, 4)}
 
 
-def test_there_are_at_least_forty_hostile_files():
-    assert len(hostile.MAKERS) >= 40
-
-
-@pytest.mark.parametrize('name', hostile.MAKERS)
-def test_a_hostile_file_gives_one_sentence_within_its_memory(name, refusals):
-    kind, message, grown, allowed, seconds = refusals[name]
-    assert kind in ('ValueError', 'FileNotFoundError'), (kind, message)
-    assert re.search(hostile.MAKERS[name][0], message), message
-    assert message.endswith('.') and '. ' not in message and '\n' not in message
-    assert 'trust' not in message and 'weights_only' not in message  # torch's own advice
-    assert grown < allowed and seconds < hostile.SECONDS / 2
-
-
-def test_the_code_of_the_hostile_files_would_have_run(tmp_path):
-    hostile.MAKERS['code.pth'][1](tmp_path / 'code.pth')
-    torch.load(tmp_path / 'code.pth', weights_only=False)
-    assert (tmp_path / hostile.MARKER).exists()
-
-
-STATE = hostile.state()
+STATE = state()
 
 
 def assert_same(found, wanted=STATE):
@@ -251,18 +224,18 @@ def test_configurations_that_training_codes_save_are_passed_over(tmp_path, monke
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
 def test_other_floats_become_float32_and_are_reported(dtype, tmp_path):
-    torch.save(hostile.state(dtype), tmp_path / 'a.pth')
-    state, _, notes = read_contents(tmp_path / 'a.pth')
-    assert {value.dtype for value in state.values()} == {torch.float32, torch.int64}
-    assert_same(state, {k: v if v.dtype == torch.int64 else v.float()
-                        for k, v in hostile.state(dtype).items()})
+    torch.save(state(dtype), tmp_path / 'a.pth')
+    found, _, notes = read_contents(tmp_path / 'a.pth')
+    assert {value.dtype for value in found.values()} == {torch.float32, torch.int64}
+    assert_same(found, {k: v if v.dtype == torch.int64 else v.float()
+                        for k, v in state(dtype).items()})
     name = str(dtype).removeprefix('torch.')
     assert notes == [f'{tmp_path / "a.pth"}: 2 tensors converted from {name} to float32 '
                      '(patch_embed.proj.weight, patch_embed.proj.bias).']
 
 
 def test_notes_are_logged(tmp_path, caplog):
-    torch.save(hostile.state(torch.float16), tmp_path / 'a.pth')
+    torch.save(state(torch.float16), tmp_path / 'a.pth')
     logger = MMLogger.get_current_instance()
     logger.addHandler(caplog.handler)
     read_checkpoint(tmp_path / 'a.pth')
@@ -288,20 +261,33 @@ def large(path, dtype, training):
     torch.save(content | {'optimizer': [numbers() for _ in range(count - weights)]}, path)
 
 
+def grown(path):
+    """MB by which the process that reads a file grows."""
+    def child(pipe):
+        torch.set_num_threads(1)  # a pool of threads does not live through a fork
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        read_checkpoint(path)
+        pipe.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+    receiver, sender = multiprocessing.Pipe()
+    process = multiprocessing.get_context('fork').Process(target=child, args=(sender,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    return receiver.recv()
+
+
 @pytest.mark.parametrize('dtype, training', [
     (torch.float32, False), (torch.float32, True), (torch.float16, False), (torch.float64, False)])
 def test_memory_stays_below_twice_the_file_and_a_constant(dtype, training, tmp_path):
     large(tmp_path / 'a.pth', dtype, training)
-    kind, message, grown, allowed, _ = hostile.limited(read_checkpoint, tmp_path / 'a.pth')
-    assert kind == 'nothing', message
-    assert 50 < grown < allowed  # the weights at least
+    assert 50 < grown(tmp_path / 'a.pth') < 2 * 256 + 200  # the weights at least
 
 
 def test_one_large_tensor_is_checked_without_copies_of_it(tmp_path):
     save_file({'a.weight': torch.ones(128 << 20)}, tmp_path / 'a.safetensors')
-    kind, message, grown, _, _ = hostile.limited(read_checkpoint, tmp_path / 'a.safetensors')
-    assert kind == 'nothing', message
-    assert 500 < grown < 512 + 100  # the least copy, a mask of booleans, takes 128 more
+    # The least copy, a mask of booleans, takes 128 more.
+    assert 500 < grown(tmp_path / 'a.safetensors') < 512 + 100
 
 
 @pytest.fixture

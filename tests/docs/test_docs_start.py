@@ -1,11 +1,7 @@
 """docs/start.md: what a newcomer types works as it stands there, one command after the other."""
-import os
-import subprocess
-import sys
-
 import pytest
 from docs_blocks import block, commands, page, tables
-from helpers import ROOT, checked
+from helpers import ROOT, checked, run_tool
 
 # Less of everything: that it runs is shown by a few pictures and two steps.
 LESS = {'tools/dataset/make_shapes.py': ['--train', '6', '--val', '2', '--size', '96', '128']}
@@ -18,15 +14,12 @@ def test_the_first_five_minutes(tmp_path):
     for name in ('configs', 'tools'):
         (tmp_path / name).symlink_to(ROOT / name)
     text = block('start', 'first').replace('=40', '=2').replace('iter_40', 'iter_2')
-    environment = os.environ | dict(CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1')
     lines = commands(f'```bash\n{text}```\n')
     assert [words[1] for words in lines] == [
         'tools/dataset/make_shapes.py', 'tools/train.py', 'tools/test.py', 'tools/infer.py',
         'tools/export_onnx.py']
     for _, script, *words in lines:
-        checked(subprocess.run(
-            [sys.executable, script, *words, *LESS.get(script, [])], cwd=tmp_path, text=True,
-            env=environment, capture_output=True, timeout=900))
+        checked(run_tool(script, *words, *LESS.get(script, []), cwd=tmp_path))
     for _, where in tables('start', 'what')[0]:
         found = list(tmp_path.glob(where.strip('`').rstrip('/')))
         assert found, where
