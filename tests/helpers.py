@@ -59,7 +59,8 @@ def run_tool(*command, timeout=1200, cwd=ROOT, **variables):
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
     environment = {**os.environ, 'PATH': path, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1',
                    **variables}
-    if command[0].startswith('tools/') and command[0].endswith('.py'):
+    measures = command[0].startswith('benchmarks/') and '--help' not in command
+    if command[0].endswith('.py') and not measures:
         return _forked(command, timeout, cwd, environment)
     program = [] if command[0].endswith('.sh') else [sys.executable]
     return subprocess.run([*program, *command], cwd=cwd, env=environment, text=True,

@@ -1,20 +1,17 @@
 """The optimizer at work: steps, schedules, resuming, logs, scopes, docs."""
 import copy
-import doctest
 import logging
 import re
-import sys
 
 import pytest
 import torch
 from config_checks import build as build_model
 from config_checks import load
 from helpers import DEMO, ROOT
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.optim import CosineAnnealingLR, LinearLR, build_optim_wrapper
 from mmengine.optim.optimizer import amp_optimizer_wrapper
-from test_imports import MEND_MMACTION, PACKAGE, fresh, imported
 from test_optimizer import (
     SMALL,
     Detector,
@@ -27,7 +24,6 @@ from test_optimizer import (
 )
 
 from swinv2_mm import SwinTransformerV2
-from swinv2_mm.engine import optimizer as engine
 
 PAGE = (ROOT / 'docs' / 'detection.md').read_text()
 
@@ -140,49 +136,3 @@ def test_mixed_precision_takes_the_groups_as_they_are(monkeypatch):
         type='AmpOptimWrapper', loss_scale='dynamic', clip_grad=dict(max_norm=1.0)))
     assert type(amp).__name__ == 'AmpOptimWrapper'
     assert settings(amp, model) == settings(build(model, layer_decay_rate=0.5), model)
-
-
-@pytest.mark.parametrize('scope', [None, 'swinv2_mm', 'mmdet', 'mmseg', 'mmpretrain', 'mmaction'])
-def test_the_constructor_is_found_under_every_default_scope_without_custom_imports(scope):
-    code = f'''
-import torch
-from mmengine.optim import build_optim_wrapper
-from mmengine.registry import init_default_scope
-if {scope!r}:
-    init_default_scope({scope!r})
-wrapper = build_optim_wrapper(torch.nn.Linear(2, 2), dict(
-    type='OptimWrapper', optimizer=dict(type='AdamW', lr=1.0, weight_decay=0.1),
-    constructor='swinv2_mm.SwinV2OptimWrapperConstructor'))
-print([group['weight_decay'] for group in wrapper.optimizer.param_groups])
-'''
-    code = (MEND_MMACTION if scope == 'mmaction' else '') + code
-    assert fresh(code).splitlines()[-1] == '[0.1, 0.0]'
-
-
-def test_a_sharded_optimizer_takes_the_groups(tmp_path):
-    torch.distributed.init_process_group(
-        'gloo', rank=0, world_size=1, init_method=f'file://{tmp_path}/store')
-    try:
-        model = Detector()
-        cfg = dict(type='ZeroRedundancyOptimizer', optimizer_type='AdamW', lr=1.0, weight_decay=0.5)
-        wrapper = build_optim_wrapper(model, ConfigDict(
-            optimizer=cfg, constructor='swinv2_mm.SwinV2OptimWrapperConstructor',
-            paramwise_cfg=dict(layer_decay_rate=0.5)))
-        assert settings(wrapper, model) == settings(build(model, layer_decay_rate=0.5), model)
-        wrapper.update_params(sum(p.sum() for p in model.parameters()))
-        wrapper.load_state_dict(wrapper.state_dict())
-        assert settings(wrapper, model) == settings(build(model, layer_decay_rate=0.5), model)
-    finally:
-        torch.distributed.destroy_process_group()
-
-
-def test_the_engine_needs_torch_and_mmengine_alone():
-    for file in (PACKAGE / 'engine').glob('*.py'):
-        roots = {name.split('.')[0] for name in imported(file)} - set(sys.stdlib_module_names)
-        # numpy and cv2 are mmengine's own requirements.
-        assert roots <= {'torch', 'mmengine', 'swinv2_mm', 'numpy', 'cv2'}, file
-        assert not any(name.startswith('swinv2_mm.models') for name in imported(file))
-
-
-def test_the_example_in_the_docstring_is_true():
-    assert doctest.testmod(engine) == (0, 5)
