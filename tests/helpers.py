@@ -161,10 +161,10 @@ def sample(height=96, width=128, *, masks=True, label=1):
 def shrink(model_cfg):
     """Fewer proposals, so that a step on a CPU takes a second; in place."""
     model_cfg.train_cfg.rpn_proposal.update(nms_pre=100, max_per_img=50)
-    model_cfg.test_cfg.rpn.update(nms_pre=100, max_per_img=20)
+    model_cfg.test_cfg.rpn.update(nms_pre=100, max_per_img=5)
     stages = model_cfg.train_cfg.rcnn
     for stage in stages if isinstance(stages, list) else [stages]:
-        stage.sampler.num = 32
+        stage.sampler.num = 8
     return model_cfg
 
 
