@@ -7,7 +7,7 @@ from swinv2_mm import SwinTransformerV2
 from swinv2_mm.checkpoints import load_backbone
 
 pytestmark = pytest.mark.slow
-STEPS = 20
+STEPS = 8
 
 
 @pytest.fixture(scope='module')
@@ -48,13 +48,14 @@ def assert_same_weights(found, expected):
 
 
 @pytest.mark.parametrize('name', ['ddp', 'zero', 'fsdp'])
-def test_two_processes_follow_the_losses_of_one_on_the_same_batches(runs, alone, name):
+def test_two_processes_follow_the_losses_of_one_on_the_same_batches(runs, alone, data, name):
     """To the last bit: the mean of two gradients is a sum of exact halves, in any order."""
     found = torch.tensor([rank['losses'] for rank in runs[name]]).T  # (steps, halves)
     assert torch.equal(found, torch.tensor(alone['losses']).view(STEPS, 2))
     assert_same_weights(runs[name][0]['weights'], alone['weights'])
-    first, last = found[:5].mean(), found[-5:].mean()
-    assert last < 0.95 * first  # the steps did something
+    start = torch.load(data / 'start.pth', weights_only=True)['state_dict']
+    moved = [key for key, value in start.items() if not torch.equal(value, alone['weights'][key])]
+    assert len(moved) > 200  # the steps did something
 
 
 @pytest.mark.parametrize('name', ['zero', 'fsdp'])
