@@ -1,4 +1,6 @@
 """What training codes put around a state dict: keys that hold it, averaged copies, prefixes."""
+from __future__ import annotations
+
 from pathlib import Path
 
 from torch import Tensor
