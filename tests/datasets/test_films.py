@@ -60,7 +60,7 @@ def test_frames_of_random_clips_are_those_that_a_player_shows(name):
 
 UNUSUAL = {'h264.avi': 'states 960 frames and has 40', 'packed.avi': 'states 40 frames and has 38',
            'mirrored.mp4': 'is to be mirrored', 'turned_and_mirrored.mp4': 'is to be mirrored',
-           'turned.mkv': 'is to be turned by 270 degrees', 'turned_90.mp4': 'is to be turned by 270',
+           'turned.mkv': 'is to be turned by 270', 'turned_90.mp4': 'is to be turned by 270',
            'turned_180.mp4': 'is to be turned by 180', 'turned_270.mp4': 'is to be turned by 90',
            'turned_30.mp4': 'is to be turned by 30 degrees when shown, and only quarter turns can',
            'pause.mp4': '0.040 to 2.040 seconds apart, 1 of 39', 'variable.mp4': '6 of 33 unlike',

@@ -180,6 +180,6 @@ def test_crops_lie_evenly_from_border_to_border():
 
 
 def test_the_names_that_scripts_import_stay():
-    import swinv2_mm.compat  # noqa: F401
+    import swinv2_mm.compat
     import swinv2_mm.videos
     assert swinv2_mm.videos.ReadVideo is type(reader())
