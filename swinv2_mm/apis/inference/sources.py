@@ -71,9 +71,13 @@ def _places(word: str, kinds: tuple[str, ...]) -> tuple[list[tuple[str, str]], s
     """(path, kind) of all that one word names; a reason where that is nothing."""
     path = Path(word)
     if path.is_dir():
-        found = [(str(file), kind_of(file)) for file in sorted(path.iterdir()) if file.is_file()]
+        # A link that leads nowhere is an input that cannot be read, rather than none.
+        found = [(str(file), kind_of(file)) for file in sorted(path.iterdir())
+                 if file.is_file() or not file.exists()]
         found = [pair for pair in found if pair[1] in kinds]
         return found, '' if found else f'the folder holds no {" or ".join(kinds)}'
+    if path.exists() and not path.is_file():
+        return [], 'it is no file'  # reading from a pipe could wait for ever
     if path.exists():
         # A name without a known ending is taken for a picture, and said to be none if it is none.
         return [(word, kind_of(path) or 'picture')], ''
