@@ -227,7 +227,7 @@ def _(folder):
     return film(folder, frames=5)
 
 
-@case('turned.mp4', 'undecodable', 'turned by 90 degrees, which decord cannot: save', 'video')
+@case('turned.mp4', 'rotated', 'is to be turned by 90 degrees when shown', 'video')
 def _(folder):
     data = bytearray(film(folder))
     place = data.find(b'tkhd') + 4 + 40  # the matrix of version 0

@@ -4,21 +4,25 @@ Each input gets a drawn picture or video and a json in the output folder. The ta
 config: boxes and masks, segments, or the likeliest classes.
 """
 import argparse
+import itertools
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from swinv2_mm.apis import launch
 from swinv2_mm.apis.inference import models, sources
-from swinv2_mm.apis.inference.results import Film, Folder
+from swinv2_mm.apis.inference.results import Film, Folder, Full
 from swinv2_mm.apis.inference.sources import Refused, Source
 from swinv2_mm.apis.inference.tiles import Tiled
 from swinv2_mm.apis.inference.windows import set_window
 from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError
+from swinv2_mm.utils.faults import MAX_PIXELS
 
 SCORE = 0.3
 
@@ -45,6 +49,8 @@ def parse_args():
                         help='share of a tile that the next one also sees (0.25)')
     parser.add_argument('--max-frames', type=int, metavar='N', help='stop a video or a camera '
                         'after this many frames; a camera runs until Ctrl-C without it')
+    parser.add_argument('--max-pixels', type=int, default=MAX_PIXELS, metavar='N', help='leave out '
+                        f'pictures and videos of more, width times height ({MAX_PIXELS:,})')
     parser.add_argument('--cfg-options', nargs='+', action=launch.Options, default={},
                         metavar='KEY=VALUE', help='override settings of the config')
     return parser.parse_args()
@@ -92,9 +98,9 @@ class Run:
         A batch has pictures of one size, since the padding of others would change results.
         """
         try:
-            picture = sources.read_picture(source.place)
-        except ValueError:
-            self.refuse(source.place, 'it cannot be read as a picture')
+            picture = sources.read_picture(source.place, self.args.max_pixels)
+        except ValueError as error:
+            self._fail(source, error)
             return batch
         if batch and batch[0][1].shape != picture.shape:
             self._attempt(batch)
@@ -105,21 +111,33 @@ class Run:
         self._attempt(batch)
         return []
 
+    def _fail(self, source: Source, error: Exception) -> None:
+        """Name an input that an error keeps from its result; where nothing can be written, end."""
+        if isinstance(error, Full):
+            raise error
+        if not isinstance(error, (ValueError, RuntimeError, OSError)):
+            traceback.print_exc()  # a fault of the code rather than of a file
+        reason = reason_of(error)
+        if 'max_pixels=' in reason:
+            reason = f'{reason}; --max-pixels takes another number'
+        self.refuse(source.place, reason)
+
     def _attempt(self, batch: list) -> None:
         """Look at a batch; one that fails is taken apart, to name the input that is at fault."""
         try:
             samples = self.predictor.predict([picture for _, picture in batch]) if batch else []
         except Exception as error:  # noqa: BLE001 - decoders and pipelines raise what they like
-            if not isinstance(error, (ValueError, RuntimeError, OSError)):
-                traceback.print_exc()  # a fault of the code rather than of a file
             if len(batch) == 1:
-                return self.refuse(batch[0][0].place, reason_of(error))
+                return self._fail(batch[0][0], error)
             for pair in batch:
                 self._attempt([pair])
             return None
         for (source, picture), sample in zip(batch, samples):
-            self._write(source, picture, sample)
-            self.done += 1
+            try:
+                self._write(source, picture, sample)
+                self.done += 1
+            except Exception as error:  # noqa: BLE001
+                self._fail(source, error)
         return None
 
     def _write(self, source: Source, picture, sample) -> None:
@@ -140,47 +158,49 @@ class Run:
         """A video or camera, frame by frame: a drawn video and a json of its frames."""
         camera = source.kind == 'camera'
         try:
-            reader = sources.open_video(int(source.place) if camera else source.place)
+            reader = sources.Camera(int(source.place)) if camera else sources.open_film(
+                source.place, self.args.max_pixels)
         except ValueError as error:
-            return self.refuse(source.place, str(error))
-        fps = reader.get(sources.cv2.CAP_PROP_FPS) or 25.0
-        total = None if camera else int(reader.get(sources.cv2.CAP_PROP_FRAME_COUNT))
-        head = dict(input=source.place, task=self.predictor.task, fps=fps)
-        film = Film(self.folder, source.name, head, None if self.args.json else fps)
-        task = self.bar.add_task(f'  {source.name}', total=self.args.max_frames or total)
+            return self._fail(source, error)
         try:
-            self._frames(reader, film, task)
+            self._draw_film(source, reader, camera)
+            self.done += 1
+        except Exception as error:  # noqa: BLE001 - decoders and pipelines raise what they like
+            self._fail(source, error)
+        finally:
+            reader.close()
+        return None
+
+    def _draw_film(self, source: Source, reader, camera: bool) -> None:
+        head = dict(input=source.place, task=self.predictor.task, fps=reader.fps)
+        total = self.args.max_frames or (None if camera else len(reader))
+        film = Film(self.folder, source.name, head, None if self.args.json else reader.fps)
+        task = self.bar.add_task(f'  {source.name}', total=total)
+        try:
+            self._frames(sources.frames(reader, self.args.max_frames), film, task)
         except KeyboardInterrupt:
             if not camera:
                 film.drop()
                 raise
+        except BaseException:
+            film.drop()
+            raise
         finally:
-            reader.release()
             self.bar.remove_task(task)
         if not film.count:
             film.drop()
-            return self.refuse(source.place, 'it has no frames that can be read')
+            raise ValueError('it has no frames that can be read')
         film.close()
-        self.done += 1
-        return None
 
-    def _frames(self, reader, film: Film, task) -> None:
+    def _frames(self, frames: Iterator[tuple], film: Film, task) -> None:
         """All frames of a video, a batch at a time."""
-        batch = []
-        for frame in sources.frames(reader, self.args.max_frames):
-            batch.append(frame)
-            if len(batch) == self.args.batch_size:
-                self._add(film, batch)
-                self.bar.advance(task, len(batch))
-                batch = []
-        if batch:
-            self._add(film, batch)
-
-    def _add(self, film: Film, batch: list[np.ndarray]) -> None:
-        for frame, sample in zip(batch, self.predictor.predict(batch)):
-            sample = self.predictor.keep(sample, self.score_thr)
-            film.add(self.predictor.record(sample),
-                     None if self.args.json else self.predictor.draw(frame, sample))
+        while batch := list(itertools.islice(frames, self.args.batch_size)):
+            samples = self.predictor.predict([frame for _, frame in batch])
+            for (time, frame), sample in zip(batch, samples):
+                sample = self.predictor.keep(sample, self.score_thr)
+                drawn = None if self.args.json else self.predictor.draw(frame, sample)
+                film.add(self.predictor.record(sample), drawn, time)
+            self.bar.advance(task, len(batch))
 
 
 def reason_of(error: Exception) -> str:
@@ -191,9 +211,10 @@ def reason_of(error: Exception) -> str:
 
 def check(args, predictor, folder: Folder, found: list[Source]) -> None:
     """What arguments ask for must be possible. UserError where it is not."""
-    if args.batch_size < 1 or (args.max_frames or 1) < 1:
-        raise UserError('--batch-size and --max-frames must be at least 1, got '
-                        f'{args.batch_size} and {args.max_frames}.')
+    if min(args.batch_size, args.max_pixels, 1 if args.max_frames is None else
+           args.max_frames) < 1:
+        raise UserError('--batch-size, --max-frames and --max-pixels must be at least 1, got '
+                        f'{args.batch_size}, {args.max_frames} and {args.max_pixels}.')
     if args.score_thr is not None and predictor.task != 'det':
         raise UserError(f'--score-thr is for detection, the config is of {predictor.task}: '
                         'leave it out.')
@@ -209,6 +230,7 @@ def check(args, predictor, folder: Folder, found: list[Source]) -> None:
 
 def main():
     args = parse_args()
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, args.max_pixels)  # Pillow's own bound
     folder = Folder(args.out_dir or str(Path('work_dirs') / Path(args.config).stem / 'infer'))
     predictor = models.load(args.config, args.checkpoint, args.device, args.cfg_options)
     if args.window:

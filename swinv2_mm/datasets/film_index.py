@@ -129,11 +129,11 @@ def _index(rows, order, keys, starts, times, kind: str) -> Index:
                  np.array(keys, np.int32), np.array(starts, np.int32), np.array(times, float))
 
 
-def is_uneven(times: np.ndarray) -> bool:
-    """Whether frames at these times are not evenly spaced."""
+def gaps_of(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Seconds between frames at these times, and which of them are unlike the rest."""
     gaps = np.diff(times)
     usual = np.median(gaps) if len(gaps) else 0
-    return bool((np.abs(gaps - usual) > UNEVEN * usual + 1e-3).any())
+    return gaps, np.abs(gaps - usual) > UNEVEN * usual + 1e-3
 
 
 class Store:

@@ -10,6 +10,7 @@ be trusted, or a frame is not the next one, the film is decoded once to be numbe
 """
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator, Sequence
 
@@ -72,9 +73,19 @@ class Film:
         found = (len(self) - 1) / self.times[-1]
         return self.reader.rate if abs(found / self.reader.rate - 1) < 0.01 else found
 
+    @property
+    def turned(self) -> str:
+        """How frames that have been read were turned, in words; '' where they were not."""
+        transposed, rows, columns = self.turn or (False, 1, 1)
+        if transposed != (rows == columns):  # a turn and nothing else
+            degrees = 0 if rows == 1 else 180
+            degrees = (90 if rows == 1 else 270) if transposed else degrees
+            return f'turned by {degrees} degrees' if degrees else ''
+        return 'mirrored'
+
     def at(self, numbers: np.ndarray) -> np.ndarray:
         """The frames that are shown when these would be, were all of them evenly spaced."""
-        if not film_index.is_uneven(self.times):
+        if not film_index.gaps_of(self.times)[1].any():
             return numbers
         shown = np.searchsorted(self.times, numbers / self.fps + 1e-6, side='right') - 1
         return np.clip(shown, 0, len(self) - 1)
@@ -176,5 +187,6 @@ def _turn(frame) -> tuple[bool, int, int]:
         return False, -1 if d < 0 else 1, -1 if a < 0 else 1
     if max(abs(a), abs(d)) <= 0.02 * min(abs(b), abs(c)):
         return True, -1 if b < 0 else 1, -1 if c < 0 else 1
-    raise ValueError(f'it is to be turned by {abs(frame.rotation)} degrees when shown, and only '
-                     'quarter turns can be done')
+    degrees = abs(round(math.degrees(math.atan2(b, a))))
+    raise ValueError(f'it is to be turned by {degrees} degrees when shown, and only quarter turns '
+                     'can be done')

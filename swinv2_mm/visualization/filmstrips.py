@@ -30,18 +30,13 @@ def frames_of(path: str, count: int) -> list[np.ndarray]:
 
     A shorter video gives as many as it has. Raises UserError where it has none.
     """
-    reader, frames = cv2.VideoCapture(path), []
-    while len(frames) < 100_000:
-        found, frame = reader.read()
-        if not found:
-            break
-        frames.append(frame)
-    reader.release()
-    if not frames:
-        raise UserError(f'A video must be readable, {path} gives no frame: put it where it was '
-                        'when it was tested.')
-    steps = np.linspace(0, len(frames) - 1, min(count, len(frames)))
-    return [frames[round(step)] for step in steps]
+    from swinv2_mm.datasets.films import Film
+    try:
+        with Film(path, 'bgr24') as film:
+            return film.read(np.linspace(0, len(film) - 1, min(count, len(film))).round())
+    except ValueError as error:
+        raise UserError(f'A video must be readable, {path} is not ({error}): put it where it was '
+                        'when it was tested.') from error
 
 
 def strip(frames: list[np.ndarray], truth: str, guess: str, share: float) -> np.ndarray:

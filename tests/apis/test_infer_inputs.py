@@ -104,7 +104,7 @@ def test_a_picture_on_which_opencv_crashes_is_named(tmp_path, capsys):
     bad = broken(folder, 'moving.png', damaged_animation())
     with pytest.raises(UserError, match='1 of 2 inputs gave no result'):
         infer('cls', [folder], tmp_path / 'out')
-    assert f'skipped {bad}: it cannot be read as a picture' in capsys.readouterr().err
+    assert f"skipped {bad}: it cannot be decoded (part b'" in capsys.readouterr().err
 
 
 def test_a_model_of_actions_names_pictures_and_broken_videos(tmp_path, capsys):
@@ -218,20 +218,20 @@ def test_a_drawn_video_that_did_not_fit_is_an_error_and_not_a_short_video(tmp_pa
     film = Film(Folder(str(tmp_path)), 'film', dict(input='x'), 25.0)
     noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     with files_of_at_most(1 << 18), pytest.raises(Full, match='film.mp4 cannot be written'):
-        for _ in range(30):
-            film.add(dict(top=[]), noise)
+        for number in range(30):
+            film.add(dict(top=[]), noise, number / 25)
         film.close()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_film_is_one_json_of_all_its_frames(tmp_path):
     film = Film(Folder(str(tmp_path)), 'film', dict(input='x'), None)
-    film.add(dict(top=[1]), None)
-    film.add(dict(top=[2]), None)
+    film.add(dict(top=[1]), None, 0.0)
+    film.add(dict(top=[2]), None, 0.04)
     assert not (tmp_path / 'film.json').exists()
     film.close()
     assert json.loads((tmp_path / 'film.json').read_text()) == dict(
-        input='x', frames=[dict(frame=0, top=[1]), dict(frame=1, top=[2])])
+        input='x', frames=[dict(frame=0, time=0.0, top=[1]), dict(frame=1, time=0.04, top=[2])])
 
 
 # Checkpoints and options.

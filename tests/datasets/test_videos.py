@@ -177,3 +177,9 @@ def test_crops_lie_evenly_from_border_to_border():
         build(dict(type='swinv2_mm.EvenCrops', crop_size=32, count=1))
     with pytest.raises(ValueError, match=r'shorter side of the frames, got 30 for 72 x 32: put'):
         build(dict(type='swinv2_mm.EvenCrops', crop_size=30))(dict(imgs=[ruler]))
+
+
+def test_the_names_that_scripts_import_stay():
+    import swinv2_mm.compat
+    import swinv2_mm.videos
+    assert swinv2_mm.videos.ReadVideo is type(reader())

@@ -69,7 +69,8 @@ def test_the_first_videos_are_drawn_as_many_as_asked_for(film, tmp_path):
 
 
 @pytest.mark.parametrize('change, sentence', [
-    (dict(filename='nowhere.mp4'), 'A video must be readable, nowhere.mp4 gives no frame'),
+    (dict(filename='nowhere.mp4'), 'A video must be readable, nowhere.mp4 is not (it cannot be '
+     'opened: No such file'),
     (dict(filename=None), 'must hold samples with filename and pred_score, got others: add'),
     (dict(pred_score=torch.ones(5)), 'metainfo.classes of the test data must be 5 names, one for '
                                      'each score in the predictions, got 6'),

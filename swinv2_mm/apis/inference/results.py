@@ -1,6 +1,7 @@
 """Results on disk: each file is there whole, or not at all."""
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -10,11 +11,14 @@ import numpy as np
 
 from swinv2_mm.utils.errors import UserError
 
+from .drawn import Drawing
+
 PROBE = 1 << 16  # bytes
+NO_ROOM = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 
 
 class Full(UserError):
-    """A result could not be written; the ones before it are on disk."""
+    """No result can be written any more; the ones before it are on disk."""
 
 
 class Folder:
@@ -22,38 +26,66 @@ class Folder:
 
     def __init__(self, path: str):
         self.path = Path(path)
-        probe = self.path / f'.probe-{os.getpid()}'
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe.write_bytes(bytes(PROBE))
-            probe.unlink()
+            self._probe()
         except OSError as error:
-            probe.unlink(missing_ok=True) if self.path.is_dir() else None
             raise UserError(f'--out-dir must be a folder that can be written to, {path!r} is not '
                             f'({error.strerror}): make room, or give another one.') from error
 
+    def _probe(self) -> None:
+        """OSError where nothing can be written."""
+        probe = self.path / f'.probe-{os.getpid()}'
+        try:
+            probe.write_bytes(bytes(PROBE))
+        finally:
+            probe.unlink(missing_ok=True) if self.path.is_dir() else None
+
     def write(self, name: str, content: bytes) -> None:
-        """One file, under its name once it is whole. Full where that fails."""
+        """One file, under its name once it is whole. Full or ValueError where that fails."""
         part = self.path / f'{name}.part'
         try:
             part.write_bytes(content)
             part.replace(self.path / name)
         except OSError as error:
-            raise self.full(name, error.strerror) from error
+            raise self.failure(name, error, part) from error
 
-    def full(self, name: str, reason: str) -> Full:
-        """The error of a file that could not be written; what there is of it goes."""
-        (self.path / f'{name}.part').unlink(missing_ok=True)
-        return Full(f'{self.path / name} cannot be written ({reason}): make room, and give what '
-                    'is left to do again.')
+    def failure(self, name: str, error: OSError, *parts: Path) -> ValueError:
+        """The error of a file that could not be written; `parts` of it go.
+
+        Full where the next one could not be written either, else a ValueError of this one.
+        """
+        for part in parts:
+            try:
+                part.unlink(missing_ok=True)
+            except OSError:
+                pass  # its name is too long, say
+        why = error.strerror or str(error)
+        if error.errno in NO_ROOM:
+            return Full(f'{self.path / name} cannot be written ({why}): make room, and give what '
+                        'is left to do again.')
+        try:
+            self._probe()
+        except OSError as other:
+            return Full(f'{self.path} cannot be written to any more ({other.strerror}): mend that, '
+                        'and give what is left to do again.')
+        return ValueError(f'its result {name} cannot be written ({why})')
 
     def write_json(self, name: str, value: dict) -> None:
         """A dict as one line of json."""
         self.write(name, (json.dumps(value) + '\n').encode())
 
     def write_picture(self, name: str, picture: np.ndarray) -> None:
-        """A picture, BGR or grey, in the format that its name ends in."""
-        self.write(name, cv2.imencode(Path(name).suffix, picture)[1].tobytes())
+        """A picture, BGR or grey, in the format that its name ends in. ValueError as `write`."""
+        try:
+            done, content = cv2.imencode(Path(name).suffix, picture)
+        except cv2.error:
+            done = False
+        if not done:
+            height, width = picture.shape[:2]
+            raise ValueError(f'its result {name} cannot be written ({width} x {height} pixels are '
+                             'too many for the format)')
+        self.write(name, content.tobytes())
 
 
 class Film:
@@ -62,64 +94,58 @@ class Film:
     def __init__(self, folder: Folder, name: str, head: dict, fps: float | None):
         """`head`: what is to be said of the whole video; fps None: no drawn video."""
         self.folder, self.name, self.fps = folder, name, fps
-        self.count, self.size, self.writer = 0, (0, 0), None
+        self.count, self.writer = 0, None
         self.video = folder.path / f'{name}.part.mp4'
+        self.json = folder.path / f'{name}.json.part'
         try:
-            self.lines = (folder.path / f'{name}.json.part').open('w', encoding='utf-8')
+            self.lines = self.json.open('w', encoding='utf-8')
             self.lines.write(json.dumps(head)[:-1] + ', "frames": [')
         except OSError as error:
-            raise folder.full(f'{name}.json', error.strerror) from error
+            raise folder.failure(f'{name}.json', error, self.json) from error
 
-    def add(self, record: dict, picture: np.ndarray | None) -> None:
-        """One frame: its record, and the drawn frame, BGR."""
+    def add(self, record: dict, picture: np.ndarray | None, time: float) -> None:
+        """One frame: its record, the drawn frame, BGR, and when it is shown, in seconds."""
+        head = dict(frame=self.count, time=round(time, 6))
         try:
-            self.lines.write(',\n'[not self.count:] + json.dumps(dict(frame=self.count) | record))
+            self.lines.write(',\n'[not self.count:] + json.dumps(head | record))
         except OSError as error:
-            raise self._full(f'{self.name}.json', error.strerror) from error
+            raise self._failure(f'{self.name}.json', error) from error
         self.count += 1
         if self.fps is None:
             return
-        if self.writer is None:
-            self.size = picture.shape[1::-1]
-            code = cv2.VideoWriter_fourcc(*'mp4v')
-            self.writer = cv2.VideoWriter(str(self.video), code, self.fps, self.size)
-            if not self.writer.isOpened():
-                raise self._full(f'{self.name}.mp4', 'OpenCV cannot open it')
-        self.writer.write(picture)
+        try:
+            if self.writer is None:
+                self.writer = Drawing(self.video, picture.shape[1::-1], self.fps)
+            self.writer.add(picture, time)
+        except OSError as error:
+            raise self._failure(f'{self.name}.mp4', error) from error
 
     def close(self) -> None:
-        """Name both files. Full where one of them is not whole."""
+        """Name both files. Full or ValueError where one of them is not whole."""
+        try:
+            if self.writer:
+                self.writer.close()
+                self.video.replace(self.folder.path / f'{self.name}.mp4')
+        except OSError as error:
+            raise self._failure(f'{self.name}.mp4', error) from error
         try:
             self.lines.write(']}\n')
             self.lines.close()
-            if self.writer:
-                self._close_video()
-            part = Path(self.lines.name)
-            part.replace(part.with_suffix(''))
+            self.json.replace(self.json.with_suffix(''))
         except OSError as error:
-            raise self._full(f'{self.name}.json', error.strerror) from error
+            raise self._failure(f'{self.name}.json', error) from error
 
-    def _close_video(self) -> None:
-        self.writer.release()
-        # OpenCV does not tell that a disk is full: the file is short, or has no index.
-        reader = cv2.VideoCapture(str(self.video))
-        found = int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
-        reader.release()
-        if found != self.count:
-            raise self._full(f'{self.name}.mp4', f'{found} of {self.count} frames arrived')
-        self.video.replace(self.folder.path / f'{self.name}.mp4')
-
-    def _full(self, name: str, reason: str) -> Full:
+    def _failure(self, name: str, error: OSError) -> ValueError:
         self.drop()
-        return self.folder.full(name, reason)
+        return self.folder.failure(name, error)
 
     def drop(self) -> None:
         """Leave nothing of a film that was not finished."""
-        if self.writer:
-            self.writer.release()
-        try:
-            self.lines.close()
-        except OSError:
-            pass  # what it still held does not fit on the disk, and goes anyway
-        for path in (Path(self.lines.name), self.video):
+        for part in (self.writer, self.lines):
+            try:
+                if part:
+                    part.close()
+            except OSError:
+                pass  # what it still held does not fit on the disk, and goes anyway
+        for path in (self.json, self.video):
             path.unlink(missing_ok=True)

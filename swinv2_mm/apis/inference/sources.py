@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -9,11 +10,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from swinv2_mm.datasets.checks.inventory import VIDEOS
 from swinv2_mm.datasets.images import LoadImage
+from swinv2_mm.utils.faults import MAX_PIXELS
 
-LOAD = LoadImage()  # OpenCV by itself crashes on some damaged files
 PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
-VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv')
 
 
 class Source(NamedTuple):
@@ -31,9 +32,24 @@ class Refused(NamedTuple):
     reason: str
 
 
-def read_picture(path: str) -> np.ndarray:
-    """(H, W, 3) uint8 BGR, as training reads it. ValueError where it is damaged, or no picture."""
-    return LOAD(dict(img_path=path))['img']
+class _Load(LoadImage):
+    """The reader of training, as OpenCV by itself crashes on some damaged files; bare reasons."""
+
+    def _refuse(self, name: str, reason: str, error: Exception | None = None) -> None:
+        raise ValueError(f'it {reason}') from error
+
+
+def read_picture(path: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """(H, W, 3) uint8 BGR, as training reads it.
+
+    Args:
+        path: of the file.
+        max_pixels: at most, width times height.
+
+    Raises:
+        ValueError: it is damaged, no picture, or too large; its message is the reason.
+    """
+    return _Load(max_pixels=max_pixels)(dict(img_path=path))['img']
 
 
 def find(words: list[str], kinds: tuple[str, ...]) -> tuple[list[Source], list[Refused]]:
@@ -55,9 +71,13 @@ def _places(word: str, kinds: tuple[str, ...]) -> tuple[list[tuple[str, str]], s
     """(path, kind) of all that one word names; a reason where that is nothing."""
     path = Path(word)
     if path.is_dir():
-        found = [(str(file), kind_of(file)) for file in sorted(path.iterdir()) if file.is_file()]
+        # A link that leads nowhere is an input that cannot be read, rather than none.
+        found = [(str(file), kind_of(file)) for file in sorted(path.iterdir())
+                 if file.is_file() or not file.exists()]
         found = [pair for pair in found if pair[1] in kinds]
         return found, '' if found else f'the folder holds no {" or ".join(kinds)}'
+    if path.exists() and not path.is_file():
+        return [], 'it is no file'  # reading from a pipe could wait for ever
     if path.exists():
         # A name without a known ending is taken for a picture, and said to be none if it is none.
         return [(word, kind_of(path) or 'picture')], ''
@@ -92,22 +112,63 @@ def _named(places) -> list[Source]:
     return sources
 
 
-def open_video(place: str | int) -> cv2.VideoCapture:
-    """A reader of a video file or, given a number, of a camera. ValueError where there is none."""
-    reader = cv2.VideoCapture(place)
-    if not reader.isOpened():
-        reader.release()
-        raise ValueError(f'there is no camera {place}' if isinstance(place, int) else
-                         'it cannot be opened as a video')
-    return reader
+class Camera:
+    """Frames of a camera as long as one asks: what `films.Film` is for a file.
+
+    Raises:
+        ValueError: there is no such camera.
+    """
+
+    def __init__(self, number: int):
+        self.reader = cv2.VideoCapture(number)
+        if not self.reader.isOpened():
+            self.close()
+            raise ValueError(f'there is no camera {number}')
+        self.fps = self.reader.get(cv2.CAP_PROP_FPS) or 25.0
+
+    def frames(self) -> Iterator[tuple[float, np.ndarray]]:
+        """(seconds from the first one, (H, W, 3) uint8 BGR) of each."""
+        for count in itertools.count():
+            found, frame = self.reader.read()
+            if not found:
+                return
+            yield count / self.fps, frame
+
+    def close(self) -> None:
+        """Give the camera back."""
+        self.reader.release()
 
 
-def frames(reader: cv2.VideoCapture, limit: int | None = None) -> Iterator[np.ndarray]:
-    """The frames of a video, (H, W, 3) uint8 BGR, to its end or to a number of them."""
-    count = 0
-    while limit is None or count < limit:
-        found, frame = reader.read()
-        if not found:
-            return
-        yield frame
+def open_film(path: str, max_pixels: int = MAX_PIXELS):
+    """A film (`films.Film`), BGR, its frames as training reads them. ValueError where it is none.
+
+    Args:
+        path: of the file.
+        max_pixels: of a frame at most, width times height.
+    """
+    try:
+        from swinv2_mm.datasets.films import Film  # PyAV is needed for films only
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+    film = Film(path, 'bgr24')
+    width, height = film.reader.size
+    if width * height > max_pixels:
+        film.close()
+        raise ValueError(f'it has {width} x {height} pixels, more than max_pixels={max_pixels:,}')
+    return film
+
+
+def frames(source: Camera | object, limit: int | None = None) -> Iterator[tuple]:
+    """(seconds, frame) of a film or camera, to its end or to a number of them.
+
+    ValueError where a film breaks off.
+    """
+    if isinstance(source, Camera):
+        yield from itertools.islice(source.frames(), limit)
+        return
+    times, count = source.times[:limit].tolist(), 0
+    for time, frame in zip(times, source.frames()):
+        yield time, frame
         count += 1
+    if count < len(times):
+        raise ValueError(f'it breaks off: {count} of {len(times)} frames are there')

@@ -10,7 +10,7 @@ from swinv2_mm.utils.errors import UserError
 
 from .cls import caption, top
 from .models import Predictor
-from .sources import frames, open_video
+from .sources import open_film
 
 FRAMES = 8  # of a video on its strip
 HEIGHT = 160  # of a frame on the strip, in pixels
@@ -46,15 +46,9 @@ class Task(Predictor):
 
 def strip(path: str) -> np.ndarray:
     """Frames evenly spread over a video, side by side, (H, W, 3) uint8 BGR."""
-    reader = open_video(path)
-    count = sum(1 for _ in iter(reader.grab, False))
-    reader.release()
-    if not count:
-        raise ValueError('it has no frames')
-    wanted = set(np.linspace(0, count - 1, min(FRAMES, count)).round().astype(int).tolist())
-    reader = open_video(path)
-    chosen = [frame for i, frame in enumerate(frames(reader)) if i in wanted]
-    reader.release()
+    with open_film(path) as film:
+        numbers = np.linspace(0, len(film) - 1, min(FRAMES, len(film))).round().astype(int)
+        chosen = film.read(numbers)
     scale = HEIGHT / chosen[0].shape[0]
     size = max(round(chosen[0].shape[1] * scale), 1), HEIGHT
     return cv2.hconcat([cv2.resize(frame, size) for frame in chosen])

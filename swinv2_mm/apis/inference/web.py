@@ -8,21 +8,20 @@ from __future__ import annotations
 import tempfile
 import threading
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
-from swinv2_mm.datasets.images import LoadImage
 from swinv2_mm.utils.faults import open_image
 
 from . import models, sources
+from .drawn import Drawing
 from .windows import set_window
 
 PIXELS = 40_000_000  # of a picture at most; a small file can hold very many
 SIDE = 1920  # of a frame of a video at most, in pixels
-LOAD = LoadImage(max_pixels=PIXELS)  # OpenCV by itself would crash on some damaged files
 
 
 class Refusal(ValueError):
@@ -98,28 +97,27 @@ class Shown:
         return Seen(drawn[..., ::-1], None, _shares(record), _short(record))
 
     def _actions(self, path: str) -> Seen:
-        check_video(path)
+        open_film(path).close()
         (sample,) = self.predictor.predict([path])
         drawn, record = self.predictor.draw(path, sample), self.predictor.record(sample)
         return Seen(drawn[..., ::-1], None, _shares(record), record)
 
     def _video(self, path: str, score_thr: float, max_frames: int) -> Seen:
         """A drawn video that browsers play, of the first frames."""
-        fps = check_video(path)
-        reader = sources.open_video(path)
         with tempfile.NamedTemporaryFile(suffix='.webm', delete=False) as file:
             drawn_path = file.name
         writer, records = None, []
-        for frame in sources.frames(reader, max_frames):
-            drawn, record = self._see(frame, score_thr)
-            if writer is None:
-                code = cv2.VideoWriter_fourcc(*'VP80')
-                writer = cv2.VideoWriter(drawn_path, code, fps, drawn.shape[1::-1])
-            writer.write(drawn)
-            records.append(_short(record))
-        reader.release()
-        writer.release()
-        return Seen(None, drawn_path, None, dict(fps=fps, frames=records))
+        try:
+            with open_film(path) as film:
+                for time, frame in frames(film, max_frames):
+                    drawn, record = self._see(frame, score_thr)
+                    writer = writer or Drawing(Path(drawn_path), drawn.shape[1::-1], film.fps)
+                    writer.add(drawn, time)
+                    records.append(dict(time=round(time, 6)) | _short(record))
+        finally:
+            if writer:
+                writer.close()
+        return Seen(None, drawn_path, None, dict(fps=film.fps, frames=records))
 
 
 def read_picture(path: str) -> np.ndarray:
@@ -130,29 +128,35 @@ def read_picture(path: str) -> np.ndarray:
         raise Refusal(f'A picture must have {PIXELS:,} pixels at most, this one is {width} x '
                       f'{height}: upload a smaller one.')
     try:
-        return LOAD(dict(img_path=path))['img']
-    except ValueError as error:  # it names the file by its place on this machine
-        raise Refusal('This file is damaged or cannot be read as a picture: upload another one.'
+        return sources.read_picture(path, PIXELS)
+    except ValueError as error:
+        raise Refusal(f'This file cannot be read as a picture ({error}): upload another one.'
                       ) from error
 
 
-def check_video(path: str) -> float:
-    """Frames a second of a video that can be read. Refusal where it cannot, or is too large."""
+def open_film(path: str):
+    """A film whose frames are numbered. Refusal where it cannot be read, or is too large."""
     try:
-        reader = sources.open_video(path)
+        film = sources.open_film(path)
+        len(film)
     except ValueError as error:
-        raise Refusal('This file cannot be read as a video: upload another one.') from error
-    width, height, fps = (reader.get(key) for key in (
-        cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FPS))
+        raise Refusal(f'This file cannot be read as a video ({error}): upload another one.'
+                      ) from error
+    width, height = film.reader.size
     if max(width, height) > SIDE:
-        reader.release()
+        film.close()
         raise Refusal(f'A video must be {SIDE} pixels wide and high at most, this one is '
-                      f'{width:.0f} x {height:.0f}: upload a smaller one.')
-    found = reader.grab()
-    reader.release()
-    if not found:
-        raise Refusal('This video has no frames that can be read: upload another one.')
-    return fps if 0 < fps <= 240 else 25.0
+                      f'{width} x {height}: upload a smaller one.')
+    return film
+
+
+def frames(film, limit: int) -> Iterator[tuple]:
+    """(seconds, frame) of the first frames of a film. Refusal where it breaks off."""
+    try:
+        yield from sources.frames(film, limit)
+    except ValueError as error:
+        raise Refusal(f'This file cannot be read as a video ({error}): upload another one.'
+                      ) from error
 
 
 def _shares(record: dict) -> dict[str, float] | None:

@@ -1,28 +1,21 @@
-"""One video of a data set, read to its end: all that is wrong or unusual about it."""
+"""One video of a data set, read to its end as training reads it: what is wrong or unusual in it."""
 from __future__ import annotations
 
 import os
-from pathlib import Path
-
-import cv2
-import numpy as np
+from collections.abc import Iterator
 
 from swinv2_mm.utils.faults import MAX_PIXELS, one_line, open_image
 
 from .findings import Finding
 from .media import type_of
 
-CHUNK = 8  # frames decoded at a time: a bound of memory
-UNEVEN = 0.5  # by how much of the usual distance two frames may lie closer or further
-
 
 def check_video(path: str, span: int = 1, max_pixels: int = MAX_PIXELS, quick: bool = False,
                 **_) -> list[Finding]:
     """Findings on a video; `span` is how many frames a clip spans. `quick` reads both ends only."""
-    fault = _not_a_file(path) or _not_a_video(path, max_pixels)
-    if fault:
-        return [Finding(fault[0], path, fault[1])]
-    return [Finding(kind, path, text) for kind, text in _by_decord(path, span, quick)]
+    fault = _not_a_file(path)
+    found = [fault] if fault else _read(path, span, max_pixels, quick)
+    return [Finding(kind, path, text) for kind, text in found]
 
 
 def _not_a_file(path: str) -> tuple[str, str] | None:
@@ -42,23 +35,6 @@ def _not_a_file(path: str) -> tuple[str, str] | None:
     image = open_image(start)
     if hasattr(image, 'format') and image.format != 'GIF':
         return 'wrong type', f'is an image ({image.format}), not a video'
-    return None
-
-
-def _not_a_video(path: str, max_pixels: int) -> tuple[str, str] | None:
-    """By OpenCV, from the head of the file."""
-    reader = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
-    try:
-        if not reader.isOpened():
-            cut = _cut_off(path)
-            return cut or ('wrong type', 'is no video with a known format, or has no pictures')
-        width, height = (int(reader.get(which)) for which in (
-            cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-        if width * height > max_pixels:
-            return 'huge', (f'has {width} x {height} pixels, more than max_pixels='
-                            f'{max_pixels:,}')
-    finally:
-        reader.release()
     return None
 
 
@@ -82,56 +58,54 @@ def _cut_off(path: str) -> tuple[str, str] | None:
     return None
 
 
-def _by_decord(path: str, span: int, quick: bool):
-    """As training reads it, by decord, and what the head of the file says against it."""
-    import decord
+def _read(path: str, span: int, max_pixels: int, quick: bool) -> Iterator[tuple[str, str]]:
+    """By the reader of training, and what the head of the file says against it."""
+    from swinv2_mm.datasets.films import Film
     try:
-        reader = decord.VideoReader(path, num_threads=1)
-        count = len(reader)
-    except Exception as error:  # noqa: BLE001 - decoders raise what they like
-        yield 'undecodable', f'cannot be opened (decord says: {one_line(error)})'
+        film = Film(path)
+    except ValueError as error:
+        yield _cut_off(path) or ('wrong type', f'is no video that can be read ({error})')
         return
-    if count < 1:
-        yield 'no frames', 'has no frames'
-        return
-    stated, turned = _head(path)
-    numbers = [0, count - 1] if quick else range(count)
-    for start in range(0, len(numbers), CHUNK):
-        try:
-            reader.get_batch(list(numbers[start:start + CHUNK]))
-        except Exception as error:  # noqa: BLE001
-            why = f'(decord says: {one_line(error, 120)})'
-            if turned:
-                yield 'undecodable', (f'is to be turned by {turned} degrees, which decord cannot: '
-                                      f'save it turned, or read it by pyav {why}')
-            else:
-                yield 'truncated', f'breaks off at frame {numbers[start]} of {count} {why}'
+    with film:
+        width, height = film.reader.size
+        if width * height > max_pixels:
+            yield 'huge', (f'has {width} x {height} pixels, more than max_pixels={max_pixels:,}')
             return
-    if stated > 0 and abs(stated - count) > 1 and Path(path).suffix.lower() != '.gif':
+        try:
+            count = len(film)
+            if quick:
+                film.read([0, count - 1])
+            else:
+                _read_all(film, count)
+        except ValueError as error:
+            yield _kind_of(str(error)), f'cannot be read to its end ({error})'
+            return
+        yield from _unusual(film, span)
+
+
+def _read_all(film, count: int) -> None:
+    """Every frame once. ValueError where the film breaks off."""
+    found = sum(1 for _ in film.frames())
+    if found != count:
+        raise ValueError(f'it breaks off: {found} of {count} frames are there')
+
+
+def _kind_of(reason: str) -> str:
+    kinds = {'it breaks off': 'truncated', 'it has no frames': 'no frames'}
+    return next((kind for start, kind in kinds.items() if reason.startswith(start)), 'undecodable')
+
+
+def _unusual(film, span: int) -> Iterator[tuple[str, str]]:
+    from swinv2_mm.datasets.film_index import gaps_of
+    count, stated = len(film), film.reader.stream.frames
+    # In mp4 and mov, some that are stated may lie outside the edit list.
+    if stated > 0 and abs(stated - count) > 1 and 'mov' not in film.reader.kind:
         yield 'frame count', f'states {stated} frames and has {count}'
-    if turned:
-        yield 'rotated', f'is to be turned by {turned} degrees when shown'
-    yield from _times(reader, count)
-    if count < span:
-        yield 'short', f'has {count} frames, fewer than the {span} that a clip spans'
-
-
-def _head(path: str) -> tuple[int, int]:
-    """How many frames the head of a file states, and by how many degrees they are to be turned."""
-    reader = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
-    stated = int(reader.get(cv2.CAP_PROP_FRAME_COUNT))
-    turned = int(reader.get(cv2.CAP_PROP_ORIENTATION_META))
-    reader.release()
-    return stated, turned % 360
-
-
-def _times(reader, count: int):
-    if count < 3:
-        return
-    starts = np.asarray(reader.get_frame_timestamp(list(range(count))))[:, 0]
-    gaps = np.diff(starts)
-    usual = np.median(gaps)
-    odd = np.abs(gaps - usual) > UNEVEN * abs(usual) + 1e-3
+    if film.turned:
+        yield 'rotated', f'is to be {film.turned} when shown'
+    gaps, odd = gaps_of(film.times)
     if odd.any():
         yield 'variable rate', (f'has frames {gaps.min():.3f} to {gaps.max():.3f} seconds apart, '
                                 f'{odd.sum()} of {len(gaps)} unlike the rest')
+    if count < span:
+        yield 'short', f'has {count} frames, fewer than the {span} that a clip spans'

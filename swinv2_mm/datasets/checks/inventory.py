@@ -12,7 +12,8 @@ from .findings import Finding
 from .paths import leads_out
 
 IMAGES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp', '.gif')
-VIDEOS = ('.mp4', '.avi', '.mkv', '.webm', '.mov', '.m4v', '.mpg', '.mpeg', '.flv', '.wmv')
+VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wmv', '.flv', '.ts',
+          '.mts', '.m2ts', '.3gp', '.ogv')
 Job = tuple[str, str, dict]  # name of a check, path, its further arguments
 
 
