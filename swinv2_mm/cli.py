@@ -15,6 +15,7 @@ TOOLS = {
     'publish': 'apis.conversion.publish',
     'check': 'datasets.checks.report',
     'labels': 'datasets.converters.labels',
+    'new': 'apis.new',
     'voc-to-coco': 'datasets.converters.voc_to_coco',
     'make-shapes': 'datasets.synthetic.make_shapes',
     'make-motions': 'datasets.synthetic.make_motions',
