@@ -14,6 +14,8 @@ TOOLS = {
     'convert': 'apis.conversion.convert',
     'publish': 'apis.conversion.publish',
     'check': 'datasets.checks.report',
+    'labels': 'datasets.converters.labels',
+    'new': 'apis.new',
     'voc-to-coco': 'datasets.converters.voc_to_coco',
     'make-shapes': 'datasets.synthetic.make_shapes',
     'make-motions': 'datasets.synthetic.make_motions',

@@ -115,8 +115,8 @@ def test_a_photo_has_the_size_that_it_is_decoded_with(voc, capsys, exif, size):
 
 @pytest.mark.parametrize(('exif', 'size', 'sentence'), [
     (6, (40, 30), 'says 40 x 30 and photo.jpg has 30 x 40, which its EXIF turns'),
-    (None, (30, 40), 'says 30 x 40 and photo.jpg has 40 x 30: its boxes were drawn on another'),
-    (None, (80, 60), 'says 80 x 60 and photo.jpg has 40 x 30: its boxes were drawn on another')])
+    (None, (30, 40), 'says 30 x 40 and photo.jpg has 40 x 30: its labels were drawn on another'),
+    (None, (80, 60), 'says 80 x 60 and photo.jpg has 40 x 30: its labels were drawn on another')])
 def test_boxes_of_another_picture_are_refused(voc, capsys, exif, size, sentence):
     add(voc, 'photo', size=size, exif=exif)
     with pytest.raises(voc_to_coco.UserError, match=sentence):

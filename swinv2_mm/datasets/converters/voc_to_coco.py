@@ -18,14 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from PIL import Image
-
 from swinv2_mm.datasets.synthetic.whole_set import build, run, write_json
 from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError
 
-ENDINGS = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff')
-ORIENTATION = 0x112  # the EXIF tag
+from .pictures import ENDINGS, check_stated
+
 ABOUT_FILE = ('object', 'size', 'folder', 'filename', 'path', 'source', 'owner')
 
 
@@ -48,7 +46,7 @@ def names(root: Path, split: str) -> list[str]:
     path = root / 'ImageSets' / 'Main' / f'{split}.txt'
     if not path.is_file():
         raise UserError(f'There is no list at {str(path)!r}: give the folder that holds ImageSets, '
-                        'or other --splits.')
+                        'or other --splits; without lists, tools/dataset/labels.py reads it.')
     lines = path.read_text(encoding='utf-8-sig').splitlines()
     found = [_name(root, line.strip()) for line in lines if line.strip()]
     for name, count in Counter(found).items():
@@ -76,22 +74,33 @@ def annotation(root: Path, name: str) -> ElementTree.Element:
         raise _no_annotation(path, name, error) from None
 
 
-def objects(root: Path, name: str, tree: ElementTree.Element) -> Iterator[tuple]:
-    """(class, [x, y, width, height], is difficult, names of what COCO has no place for) of each."""
-    path = root / 'Annotations' / f'{name}.xml'
+def corners(tree: ElementTree.Element) -> Iterator[tuple]:
+    """(class, its four numbers, is difficult, names of what COCO has no place for) of each object.
+
+    ValueError for one without a class or a number.
+    """
     for thing in tree.iter('object'):
         try:
-            left, top, right, bottom = (float(thing.findtext(f'bndbox/{side}'))
-                                        for side in ('xmin', 'ymin', 'xmax', 'ymax'))
-            kind, difficult = thing.findtext('name').strip(), _is_set(thing.find('difficult'))
-        except (TypeError, ValueError, AttributeError) as error:
-            raise _no_annotation(path, name, error) from None
+            box = [float(thing.findtext(f'bndbox/{side}'))
+                   for side in ('xmin', 'ymin', 'xmax', 'ymax')]
+            kind, difficult = thing.findtext('name').strip(), is_set(thing.find('difficult'))
+        except (TypeError, AttributeError) as error:
+            raise ValueError(str(error)) from None
         lost = [part.tag for part in thing
-                if part.tag not in ('name', 'bndbox', 'difficult') and _is_set(part)]
-        yield kind, [left - 1, top - 1, right - left + 1, bottom - top + 1], difficult, lost
+                if part.tag not in ('name', 'bndbox', 'difficult') and is_set(part)]
+        yield kind, box, difficult, lost
 
 
-def _is_set(part: ElementTree.Element | None) -> bool:
+def objects(root: Path, name: str, tree: ElementTree.Element) -> Iterator[tuple]:
+    """As `corners` has them, with [x, y, width, height] counted from 0 for the numbers."""
+    try:
+        for kind, (left, top, right, bottom), difficult, lost in corners(tree):
+            yield kind, [left - 1, top - 1, right - left + 1, bottom - top + 1], difficult, lost
+    except ValueError as error:
+        raise _no_annotation(root / 'Annotations' / f'{name}.xml', name, error) from None
+
+
+def is_set(part: ElementTree.Element | None) -> bool:
     """Whether a field says anything: it has parts, or a text other than no, 0 or unspecified."""
     text = '' if part is None else (part.text or '').strip().lower()
     return part is not None and (len(part) > 0 or text not in (
@@ -106,26 +115,8 @@ def _no_annotation(path: Path, name: str, error: Exception) -> UserError:
 def image_of(root: Path, name: str, tree: ElementTree.Element) -> tuple[Path, int, int]:
     """File of an image, its width and height as it is decoded: turned as its EXIF says."""
     path = _file_of(root, name, tree)
-    try:
-        with Image.open(path) as image:
-            stored = image.size
-            turned = image.getexif().get(ORIENTATION, 1) >= 5  # on its side
-    except OSError as error:
-        raise UserError(f'{path} must be an image, it gives "{error}": replace it or take '
-                        f'{name} off the list.') from None
-    shown = stored[::-1] if turned else stored
-    try:
-        stated = tuple(int(float(tree.findtext(f'size/{side}'))) for side in ('width', 'height'))
-    except (TypeError, ValueError):
-        stated = 0, 0
-    if min(stated) > 0 and stated != shown:
-        why = (', which its EXIF turns: its boxes were drawn on it as stored; save it without EXIF'
-               if turned and stated == stored else
-               ': its boxes were drawn on another picture; take that one, or correct size')
-        raise UserError(f'Annotations/{name}.xml must be of the picture as it is decoded, it says '
-                        f'{stated[0]} x {stated[1]} and {path.name} has {shown[0]} x {shown[1]}'
-                        f'{why}.')
-    return path, *shown
+    stated = [tree.findtext(f'size/{side}') for side in ('width', 'height')]
+    return path, *check_stated(path, stated, f'Annotations/{name}.xml')
 
 
 def _file_of(root: Path, name: str, tree: ElementTree.Element) -> Path:
@@ -150,7 +141,7 @@ def convert(root: Path, listed: list[str], classes: list[str],
         path, width, height = image_of(root, name, tree)
         shutil.copyfile(path, images / path.name)
         said.update(f'images with {part.tag!r}, which is not carried over' for part in tree
-                    if part.tag not in ABOUT_FILE and _is_set(part))
+                    if part.tag not in ABOUT_FILE and is_set(part))
         content['images'].append(dict(id=number, file_name=path.name, width=width, height=height))
         for kind, box, difficult, lost in objects(root, name, tree):
             if kind not in numbers or min(box[2:]) <= 0:
