@@ -8,7 +8,8 @@ from mmengine import registry as mmengine
 from mmengine.registry import Registry
 
 MODELS = Registry(
-    'model', parent=mmengine.MODELS, scope='swinv2_mm', locations=['swinv2_mm.models'])
+    'model', parent=mmengine.MODELS, scope='swinv2_mm',
+    locations=['swinv2_mm.models', 'swinv2_mm.evaluation'])
 WEIGHT_INITIALIZERS = Registry(
     'weight initializer', parent=mmengine.WEIGHT_INITIALIZERS, scope='swinv2_mm',
     locations=['swinv2_mm.checkpoints'])

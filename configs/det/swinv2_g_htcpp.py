@@ -16,12 +16,13 @@ which also shards the optimizer (ZeRO stage 1): --cfg-options runner_type=Flexib
 strategy.type=swinv2_mm.ZeroStrategy. More of it is in docs/scale.md.
 InstaBoost needs its package: pip install instaboostfast. Without it, add
 --cfg-options train_dataloader.dataset.pipeline.1.transforms="[]".
-The paper also tests at window 48: --cfg-options model.backbone.window_size=48. Its multi-scale test is
-left out: mmdet merges no masks.
-Reference: box 61.7, mask 53.3 on val2017; at window 48, 61.9 and 53.4 (paper, table 3).
+The paper also tests at window 48, --cfg-options model.backbone.window_size=48, and at several scales,
+--tta; which ones it does not state: here short sides of 800, 1100 and 1400, each with its flip.
+Reference: box 61.7, mask 53.3 on val2017; at window 48, 61.9 and 53.4; there with
+several scales, 62.5 and 53.7 (paper, table 3).
 Not trained here.
     NNODES=12 NODE_RANK=0 MASTER_ADDR=... tools/dist_train.sh configs/det/swinv2_g_htcpp.py 8 --amp
-    tools/dist_test.sh configs/det/swinv2_g_htcpp.py CHECKPOINT 8
+    tools/dist_test.sh configs/det/swinv2_g_htcpp.py CHECKPOINT 8 --tta
 """
 _base_ = [
     '../_base_/models/htc.py', '../_base_/datasets/coco_htc_1536.py',

@@ -56,9 +56,11 @@ def _augment(cfg: Config, scope: str) -> None:
     for key in ('tta_model', 'tta_pipeline'):
         if key not in cfg:
             raise UserError(f'--tta needs {key} in the config, which has none: add it.')
-    if scope == 'mmdet' and cfg.model.get('roi_head', {}).get('mask_head'):
+    merges_masks = not cfg.tta_model.type.endswith('DetTTAModel')
+    if scope == 'mmdet' and cfg.model.get('roi_head', {}).get('mask_head') and not merges_masks:
         # mmdet refuses to merge masks, so a Mask R-CNN is tested as the detector inside it.
-        print('--tta merges boxes only: masks are left out.', flush=True)
+        print('--tta by DetTTAModel merges boxes only: masks are left out. '
+              "tta_model=dict(type='swinv2_mm.TwoStageViews') merges both.", flush=True)
         cfg.model.roi_head.update(mask_head=None, mask_roi_extractor=None)
         for evaluator in _as_list(cfg.test_evaluator):
             if evaluator['type'].endswith('CocoMetric'):

@@ -242,8 +242,7 @@ test_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(met
 """
 
 
-def test_tta_merges_the_boxes_of_a_config_that_says_how(folder, options):
-    """mmdet cannot merge masks, so a Mask R-CNN is measured by its boxes, and this is said."""
+def test_tta_merges_boxes_and_masks(folder, options):
     path = folder / 'augmented.py'
     path.write_text(AUGMENTED.format(root=ROOT))
     cfg = Config.fromfile(path)
@@ -254,13 +253,26 @@ def test_tta_merges_the_boxes_of_a_config_that_says_how(folder, options):
     data = [option for option in options if option.startswith(('--', 'test_', 'val_'))]
     done = checked(run_tool('tools/test.py', path, folder / 'augmented.pth', '--tta', '--work-dir',
                             folder / 'tta', '--out', folder / 'tta.pkl', *data))
-    assert '--tta merges boxes only: masks are left out.' in done.stdout
-    assert set(metrics(done)) == {f'bbox_mAP{end}' for end in ('', '_50', '_75', '_s', '_m', '_l')}
+    assert set(metrics(done)) == {f'{what}_mAP{end}' for what in ('bbox', 'segm')
+                                  for end in ('', '_50', '_75', '_s', '_m', '_l')}
     predictions = read_predictions(folder / 'tta.pkl')
     assert len(predictions) == IMAGES
     for prediction in predictions:  # in the frame of the original picture
-        boxes = prediction['pred_instances']['bboxes']
+        found = prediction['pred_instances']
+        boxes = found['bboxes']
         assert len(boxes) and boxes[:, 2].max() <= 97 and boxes[:, 3].max() <= 65
+        assert len(found['masks']) == len(boxes)
+        assert all(mask['size'] == [64, 96] for mask in found['masks'])
+
+
+def test_tta_by_mmdet_merges_no_masks_and_says_so(capsys):
+    cfg = Config.fromfile('configs/det/swinv2_t_maskrcnn.py')
+    cfg.tta_model = dict(type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms'), max_per_img=100))
+    load_tool('test')._augment(cfg, 'mmdet')
+    assert '--tta by DetTTAModel merges boxes only: masks are left out.' in capsys.readouterr().out
+    assert cfg.model.module.roi_head.mask_head is None
+    assert cfg.test_evaluator.metric == 'bbox'
+    assert cfg.test_dataloader.dataset.pipeline == cfg.tta_pipeline
 
 
 def test_the_shell_scripts_say_how_they_are_called():

@@ -4,7 +4,8 @@ InstaBoost (pip install instaboostfast) pastes before anything else, in the valu
 it leaves the semantic map as it was. Without it: transforms=[] in the second transform, as an option
 train_dataloader.dataset.pipeline.1.transforms="[]".
 In tests the short side is 1100; the paper states no bound on the long side, here it is the one
-that goes with the usual 1333 x 800.
+that goes with the usual 1333 x 800. It does not state the scales of its multi-scale test either:
+here they are 800, 1100 and 1400, each as it is and flipped.
 """
 data_root = 'data/coco/'
 image_size = (1536, 1536)
@@ -42,6 +43,20 @@ test_pipeline = [
     dict(type='LoadAnnotations', with_bbox=True, with_mask=True),
     dict(type='PackDetInputs',
          meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))
+]
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='Resize', scale=scale, keep_ratio=True)
+             for scale in ((1333, 800), (1833, 1100), (2333, 1400))],
+            [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)],
+            [dict(type='LoadAnnotations', with_bbox=True, with_mask=True)],
+            [dict(type='PackDetInputs',
+                  meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor',
+                             'flip', 'flip_direction'))]
+        ])
 ]
 train_dataloader = dict(
     batch_size=2,

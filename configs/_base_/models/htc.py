@@ -121,3 +121,4 @@ model = dict(
         rcnn=dict(
             score_thr=0.001, nms=dict(type='soft_nms', iou_threshold=0.5), max_per_img=100,
             mask_thr_binary=0.5)))
+tta_model = dict(type='swinv2_mm.TwoStageViews')  # suppresses as test_cfg.rcnn says
