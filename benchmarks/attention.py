@@ -12,19 +12,16 @@ Rows go to benchmarks/results/attention_DATE.csv; `--table CSV` fills a table of
 import argparse
 import itertools
 import math
-import sys
 from collections.abc import Callable
 
 import timing
 import torch
 import torch.nn.functional as F
+from awake import awaken
 from torch import Tensor, nn
 
 from swinv2_mm.models.attention import WindowAttention
 from swinv2_mm.models.windows import plan
-
-sys.path.append(str(timing.ROOT / 'tests'))
-from conftest import awaken
 
 FIELDS = (*timing.CONDITIONS, 'window', 'size', 'channels', 'heads', 'mode', 'dtype', 'name',
           'difference', 'rounds', 'median_ms', 'min_ms', 'max_ms', 'speedup', 'peak_mib',

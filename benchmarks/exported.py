@@ -15,13 +15,12 @@ from pathlib import Path
 import timing
 import torch
 
-sys.path.append(str(timing.ROOT / 'tests'))
 KINDS = ('plain', 'parts', 'file', 'file without')
 CASES = tuple((window, size) for window in (8, 16) for size in ((256, 256), (512, 640)))
 
 
 def backbone(arch: str, window: int) -> torch.nn.Module:
-    from conftest import awaken
+    from awake import awaken
 
     from swinv2_mm import SwinTransformerV2
     return awaken(SwinTransformerV2(arch, window_size=window)).eval().requires_grad_(False)

@@ -2,7 +2,7 @@
 
     python benchmarks/fuzz.py [--cases 100000] [--first 0] [--files 25] [--out FILE.json]
 
-Targets and damage are those of tests/fuzz.py, bad files those of tests/bad_files.py. A case is lost
+Targets and damage are those of damage.py, bad files those of bad_files.py. A case is lost
 if it crashes, hangs, takes more than 1 GB, runs code, leads out of the data, or ends in anything
 but a sentence. Rows for docs/reliability.md: "fault", "injected", "survived", "lost" under "rows".
 With --first, cases of another stretch; what --out holds already is added to.
@@ -12,21 +12,18 @@ import json
 import os
 import platform
 import random
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+import bad_files
+import cv2
+import damage
+import numpy
+import PIL
+import torch
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / 'tests'))
-
-import bad_files  # noqa: E402
-import cv2  # noqa: E402
-import fuzz  # noqa: E402
-import numpy  # noqa: E402
-import PIL  # noqa: E402
-import torch  # noqa: E402
-
 OUT = ROOT / 'benchmarks/results/reliability_data.json'
 SHARES = {  # of the cases; slow ones less often
     'image in training': .30, 'image in the check': .20, 'map in the check': .15,
@@ -49,7 +46,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in args.targets:
             count, start = round(args.cases * SHARES[name]), time.perf_counter()
-            bad = fuzz.lost(name, range(args.first, args.first + count), Path(folder), batch=200)
+            bad = damage.lost(name, range(args.first, args.first + count), Path(folder), batch=200)
             for number, text in bad:
                 print(f'LOST {name}, case {number}: {text}', flush=True)
             report.add(f'damaged at random: {name}', count, len(bad))

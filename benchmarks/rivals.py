@@ -5,18 +5,14 @@ weights, which they share in memory. `check` holds each against ours before anyt
 """
 import importlib
 import math
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / 'tests'))
 import peers
-from conftest import awaken
+import torch
+from awake import awaken
 from mmengine.logging import MMLogger
+from torch import Tensor, nn
 
 from swinv2_mm import ARCHS, SwinTransformerV2, SwinTransformerV2Video
 

@@ -10,39 +10,23 @@ augmenting data is left out: it goes on beside the step, in processes of its own
 import argparse
 import logging
 import statistics
-import sys
 import time
 from pathlib import Path
 
+import samples
 import torch
+from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, DefaultScope
+
+import swinv2_mm.utils.compat  # noqa: F401, makes mmaction2 importable
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path += [str(ROOT / 'tests'), str(ROOT / 'tests/configs')]
 PARTS = ('backbone forward', 'rest forward', 'rest backward', 'backbone backward', 'optimizer')
-
-
-def detection():
-    from helpers import sample
-    return sample(192, 256)
-
-
-def segmentation():
-    from test_configs_seg import sample
-    return sample(150)
-
-
-def video():
-    from test_configs_video import sample
-
-    import swinv2_mm.utils.compat  # noqa: F401, makes mmaction2 importable
-    return sample(1, frames=8, side=112)
-
-
-CONFIGS = {'configs/det/swinv2_t_cascade.py': detection,
-           'configs/seg/swinv2_t_upernet.py': segmentation,
-           'configs/video/swinv2_t_k400.py': video}
+CONFIGS = {'configs/det/swinv2_t_cascade.py': lambda: samples.detection(192, 256),
+           'configs/seg/swinv2_t_upernet.py': lambda: samples.segmentation(150),
+           'configs/video/swinv2_t_k400.py': lambda: samples.video(1, frames=8, side=112)}
 
 
 class Clock:
@@ -75,10 +59,11 @@ def step(model, wrapper, data, clock) -> list[float]:
 
 
 def measure(name: str, data: dict, steps: int) -> list[float]:
-    from config_checks import build, load
-    cfg = load(name)
+    cfg = Config.fromfile(ROOT / name)
+    cfg.model.backbone.init_cfg = None
     torch.manual_seed(0)
-    model = revert_sync_batchnorm(build(cfg)).train()
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model = revert_sync_batchnorm(MODELS.build(cfg.model)).train()
     model.init_weights()
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     clock = Clock(model.backbone)

@@ -1,9 +1,6 @@
 """Settings of the site: `python -m sphinx -W --keep-going -b html docs build/docs`."""
 import re
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from swinv2_mm import __version__
 
 project = 'swinv2_mm'

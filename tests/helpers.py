@@ -10,9 +10,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from samples import detection as sample  # noqa: F401 - beside train_step and predict
 
 from swinv2_mm.cli import TOOLS
 from swinv2_mm.utils import versions
@@ -58,7 +58,7 @@ def run_tool(*command, timeout=1200, cwd=ROOT, **variables):
     # dist_*.sh call torchrun, which is found beside this Python.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
     environment = {**os.environ, 'PATH': path, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1',
-                   **variables}
+                   **{name: str(value) for name, value in variables.items()}}
     measures = command[0].startswith('benchmarks/') and '--help' not in command
     if command[0].endswith('.py') and not measures:
         return _forked(command, timeout, cwd, environment)
@@ -135,27 +135,6 @@ def read_scalars(work_dir, newest=True):
     """Rows that a run logged; of the newest run in the work dir."""
     file = max(Path(work_dir).glob('*/vis_data/scalars.json'))
     return [json.loads(line) for line in file.read_text().splitlines()]
-
-
-def sample(height=96, width=128, *, masks=True, label=1):
-    """One image with two objects, as mmdet's data loaders give it."""
-    from mmdet.structures import DetDataSample
-    from mmdet.structures.mask import BitmapMasks
-    from mmengine.structures import InstanceData
-
-    boxes = torch.tensor([[10.0, 10, 60, 70], [50, 20, 120, 90]])
-    instances = InstanceData(bboxes=boxes, labels=torch.tensor([0, label]))
-    if masks:
-        maps = np.zeros((2, height, width), np.uint8)
-        for map_, (x1, y1, x2, y2) in zip(maps, boxes.int().tolist()):
-            map_[y1:y2, x1:x2] = 1
-        instances.masks = BitmapMasks(maps, height, width)
-    size = dict(img_shape=(height, width), ori_shape=(height, width), scale_factor=(1.0, 1.0))
-    data = DetDataSample(metainfo=size | dict(img_id=1))
-    data.gt_instances = instances
-    image = torch.randint(0, 255, (3, height, width), dtype=torch.uint8,
-                          generator=torch.Generator().manual_seed(0))
-    return dict(inputs=[image], data_samples=[data])
 
 
 def shrink(model_cfg):

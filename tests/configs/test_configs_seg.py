@@ -9,6 +9,7 @@ from helpers import train_step
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
+from samples import segmentation as sample
 
 from swinv2_mm import ARCHS
 
@@ -149,24 +150,6 @@ def test_the_whole_model_has_the_channels_blocks_and_classes_its_parts_expect(na
 
 
 HEIGHT, WIDTH = 96, 128
-
-
-def sample(classes):
-    """Two images whose maps hold three classes and what is left out, as mmseg's loaders give it."""
-    from mmengine.structures import PixelData
-    from mmseg.structures import SegDataSample
-    generator = torch.Generator().manual_seed(0)
-    images, samples = [], []
-    for _ in range(2):
-        images.append(torch.randint(0, 255, (3, HEIGHT, WIDTH), dtype=torch.uint8,
-                                    generator=generator))
-        map_ = torch.zeros(1, HEIGHT, WIDTH, dtype=torch.int64)
-        map_[:, 20:60, 10:70], map_[:, 50:, 60:], map_[:, :5] = 1, classes - 1, 255
-        size = dict(img_shape=(HEIGHT, WIDTH), ori_shape=(HEIGHT, WIDTH))
-        data = SegDataSample(metainfo=size)
-        data.gt_sem_seg = PixelData(data=map_)
-        samples.append(data)
-    return dict(inputs=images, data_samples=samples)
 
 
 def tiny(cfg):

@@ -8,6 +8,7 @@ from helpers import ROOT, load_tool, train_step
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
+from samples import video as sample
 
 from swinv2_mm import ARCHS
 
@@ -116,16 +117,6 @@ def test_the_whole_model_has_the_channels_and_blocks_its_parts_expect(name):
     assert cfg.model.cls_head.in_channels == backbone.out_channels[0] == 8 * arch.embed_dims
     rates = [block.drop_path.rate for stage in backbone.layers for block in stage.blocks]
     assert rates[0] == 0 and rates[-1] == pytest.approx(cfg.model.backbone.drop_path_rate)
-
-
-def sample(views, frames=8, side=64, label=1):
-    """One video as mmaction2's data loaders give it."""
-    from mmaction.structures import ActionDataSample
-
-    shape = (views, 3, frames, side, side)
-    video = torch.randint(0, 255, shape, dtype=torch.uint8,
-                          generator=torch.Generator().manual_seed(0))
-    return dict(inputs=[video], data_samples=[ActionDataSample().set_gt_label(label)])
 
 
 def small(cfg):

@@ -7,6 +7,7 @@ from pathlib import Path
 import bad_files
 import numpy as np
 import pytest
+from bad_files import contents
 from helpers import ROOT
 from mmengine.config import Config
 from PIL import Image
@@ -14,17 +15,6 @@ from test_dataset_check import check, listed
 
 from swinv2_mm.datasets.checks import boxes, check_data
 from swinv2_mm.utils.errors import UserError
-
-
-def contents():
-    """Sound COCO annotations of two images."""
-    size = dict(width=48, height=40)
-    return dict(
-        images=[dict(id=1, file_name='a.jpg', **size), dict(id=2, file_name='b.jpg', **size)],
-        categories=[dict(id=3, name='disc'), dict(id=7, name='square')],
-        annotations=[dict(id=i or 9, image_id=1 + i % 2, category_id=3 + 4 * (i % 2), iscrowd=0,
-                          bbox=[4, 5, 20, 10], area=200,
-                          segmentation=[[4, 5, 24, 5, 24, 15, 4, 15]]) for i in range(4)])
 
 
 def annotation(**changes):

@@ -2,11 +2,11 @@
 import os
 
 import bad_files
-import fuzz
+import damage
 import pytest
+from bad_files import contents
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_dataset_check_lists import contents
 
 from swinv2_mm.utils.faults import Fault, image_fault, still
 
@@ -21,18 +21,18 @@ JSON = st.recursive(
 ANY = settings(max_examples=100, deadline=None, derandomize=True)
 
 
-@pytest.mark.parametrize('name', fuzz.TARGETS)
+@pytest.mark.parametrize('name', damage.TARGETS)
 def test_damaged_files_give_a_sentence_or_what_is_sound(name, tmp_path):
-    assert fuzz.lost(name, range(CASES.get(name, 400)), tmp_path) == []
+    assert damage.lost(name, range(CASES.get(name, 400)), tmp_path) == []
 
 
 def test_a_target_that_goes_wrong_would_be_seen(monkeypatch, tmp_path):
     """The same machinery, with targets that crash, take memory, say too much, or run code."""
-    monkeypatch.setitem(fuzz.TARGETS, 'bad', lambda folder, number: {
+    monkeypatch.setitem(damage.TARGETS, 'bad', lambda folder, number: {
         3: lambda: os.kill(os.getpid(), 9), 5: lambda: len(bytearray(1 << 33)) and None,
-        7: lambda: fuzz.told(ValueError('two\nlines that are long enough')),
-        8: lambda: fuzz.told(IndexError('list index out of range'))}.get(number, lambda: None)())
-    found = dict(fuzz.lost('bad', range(20), tmp_path))
+        7: lambda: damage.told(ValueError('two\nlines that are long enough')),
+        8: lambda: damage.told(IndexError('list index out of range'))}.get(number, lambda: None)())
+    found = dict(damage.lost('bad', range(20), tmp_path))
     assert sorted(found) == [3, 5, 7, 8]
     assert 'status -9' in found[3] and 'takes more than 1024 MB' in found[5]
     assert 'several lines' in found[7] and 'IndexError' in found[8]

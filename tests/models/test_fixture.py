@@ -1,20 +1,11 @@
-"""A file of transformers, where transformers itself is not: made by with_transformers/."""
-from pathlib import Path
-
+"""A file of transformers, where transformers itself is not: made by benchmarks/make_fixture.py."""
 import torch
 import torch.nn.functional as F
+from make_fixture import FOLDER, picture
 from safetensors.torch import load_file
 
 from swinv2_mm import SwinTransformerV2
 from swinv2_mm.checkpoints import load_backbone, read_checkpoint, to_native
-
-FOLDER = Path(__file__).parents[1] / 'fixtures' / 'transformers'
-
-
-def picture():
-    """(2, 3, 64, 64), the same with every version of torch."""
-    x = torch.arange(2 * 3 * 64 * 64, dtype=torch.float64)
-    return (torch.sin(x * x / 7000) * 2).float().view(2, 3, 64, 64)
 
 
 @torch.no_grad()

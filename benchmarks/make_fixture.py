@@ -1,26 +1,20 @@
 """Save a small model with transformers, and what it answers, for tests that run without it.
 
-    .venv-peers/bin/python tests/with_transformers/make_fixture.py
+    .venv-peers/bin/python benchmarks/make_fixture.py
 
 writes tests/fixtures/transformers/: `config.json` and `model.safetensors` by its own
 `save_pretrained`, `answers.safetensors` with its last hidden state and logits for `picture()`, in
 float64: what a float32 model answers differs between processors.
 """
-import sys
 from pathlib import Path
 
 import torch
+from awake import awaken
 from safetensors.torch import save_file
-from transformers import Swinv2Config, Swinv2ForImageClassification
 
-TESTS = Path(__file__).resolve().parents[1]
-sys.path += [str(TESTS), str(TESTS / 'models')]
-from conftest import awaken  # noqa: E402
-from test_fixture import picture  # noqa: E402
+from swinv2_mm.models.attention import log_spaced_offsets
 
-from swinv2_mm.models.attention import log_spaced_offsets  # noqa: E402
-
-FOLDER = TESTS / 'fixtures' / 'transformers'
+FOLDER = Path(__file__).resolve().parents[1] / 'tests/fixtures/transformers'
 
 
 def in_float64(model):
@@ -37,8 +31,16 @@ def in_float64(model):
     return model
 
 
+def picture():
+    """(2, 3, 64, 64), the same with every version of torch."""
+    x = torch.arange(2 * 3 * 64 * 64, dtype=torch.float64)
+    return (torch.sin(x * x / 7000) * 2).float().view(2, 3, 64, 64)
+
+
 @torch.no_grad()
 def main():
+    from transformers import Swinv2Config, Swinv2ForImageClassification
+
     config = Swinv2Config(image_size=64, embed_dim=8, depths=[2, 2], num_heads=[1, 2],
                           window_size=4, num_labels=5)
     model = awaken(Swinv2ForImageClassification(config), seed=1).eval()

@@ -31,6 +31,17 @@ def encoded(kind='JPEG', mode='RGB', **settings) -> bytes:
     return buffer.getvalue()
 
 
+def contents():
+    """Sound COCO annotations of two images."""
+    size = dict(width=48, height=40)
+    return dict(
+        images=[dict(id=1, file_name='a.jpg', **size), dict(id=2, file_name='b.jpg', **size)],
+        categories=[dict(id=3, name='disc'), dict(id=7, name='square')],
+        annotations=[dict(id=i or 9, image_id=1 + i % 2, category_id=3 + 4 * (i % 2), iscrowd=0,
+                          bbox=[4, 5, 20, 10], area=200,
+                          segmentation=[[4, 5, 24, 5, 24, 15, 4, 15]]) for i in range(4)])
+
+
 def case(name, kind, says, check='image'):
     def keep(make):
         MAKERS[name] = check, kind, says, make

@@ -1,6 +1,6 @@
 """Random damage to files of strangers, and what must not come of it.
 
-A test tries some hundreds of cases, benchmarks/fuzz.py a hundred thousand. Case `number` of a
+A test tries some hundreds of cases, fuzz.py a hundred thousand. Case `number` of a
 target is always the same. TARGETS: name -> function(folder, number) that gives None, or in words
 what should not have happened.
 """
@@ -14,7 +14,7 @@ import random
 from pathlib import Path
 
 import bad_files
-from test_dataset_check_lists import contents
+from bad_files import contents
 
 INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 TEXTS = (b'../../etc/passwd', b'/etc/passwd', b'NaN', b'Infinity', b'-1', b'1e999', b'null', b'{}',
