@@ -60,6 +60,12 @@ def test_what_does_not_import_is_wrong_with_its_own_words(module, error, fix):
     assert str(error) in found.what and fix in found.fix
 
 
+def test_mmcv_without_operators_by_choice_is_not_wrong():
+    asked = []
+    found = doctor.check_imports({'mmcv': {'mmcv-lite': '2.1.0'}}, asked.append)
+    assert wrong(found) == [] and asked == ['mmcv']
+
+
 def test_a_gpu_that_torch_does_not_see_is_wrong(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     monkeypatch.setattr(doctor.shutil, 'which', lambda name: '/bin/echo')  # prints -L
