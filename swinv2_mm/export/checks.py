@@ -10,6 +10,7 @@ from torch import nn
 
 from swinv2_mm.apis.inference.sources import find, read_picture
 from swinv2_mm.utils.errors import UserError
+from swinv2_mm.utils.faults import one_line
 
 from . import steps
 from .graphs import PIP, Pixels
@@ -93,12 +94,18 @@ def read_as(model: Pixels, run: Run) -> Run:
 
 def known(model: Pixels, images) -> None:
     """UserError, before anything is traced, where the last step taken here is not the library's."""
+    ask, head = library(model), steps.head_of(model.model)
     try:
-        compare(read_as(model, lambda pixels: answers(model, pixels)), library(model),
-                model.outputs, images)
+        first, again = (ask(images[0]) for _ in range(2))
+    except Exception as error:  # libraries raise what they like
+        raise steps.refusal(head, f'its library fails with it ({type(error).__name__}: '
+                            f'{one_line(error)})') from error
+    if any((one != other).any() for one, other in zip(first, again)):
+        raise steps.refusal(head, 'it answers otherwise each time')
+    try:
+        compare(read_as(model, lambda pixels: answers(model, pixels)), ask, model.outputs, images)
     except UserError as error:
-        head = getattr(model.model, 'decode_head', getattr(model.model, 'head', model.model))
-        raise steps.refusal(head, f'it gives other numbers ({error})') from error
+        raise steps.refusal(head, 'its numbers are none that a step known here gives') from error
 
 
 def compare(run: Run, ask: Run, names: list[str], images) -> dict[str, float]:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swinv2_mm.utils.errors import UserError
+from swinv2_mm.utils.faults import one_line
 
 from . import steps
 from .fixed import fix
@@ -123,6 +124,17 @@ def trace(model: Pixels, size: tuple[int, int]) -> torch.export.ExportedProgram:
     model._modules = dict(model._modules, model=_fixed(model.model, image[..., :part[0], :part[1]]))
     batch = torch.export.Dim('batch', min=1)
     return torch.export.export(model, (image,), dynamic_shapes=({0: batch},), strict=False)
+
+
+def traced(model: Pixels, size: tuple[int, int]) -> torch.export.ExportedProgram:
+    """As `trace`; UserError that names the head where torch cannot follow it."""
+    try:
+        return trace(model, size)
+    except Exception as error:  # torch raises what it likes
+        if model.step == 'backbone':
+            raise
+        raise steps.refusal(steps.head_of(model.model), 'torch.export cannot follow it '
+                            f'({one_line(error)})') from error
 
 
 def _fixed(model: nn.Module, image: Tensor) -> nn.Module:

@@ -37,6 +37,12 @@ def refusal(part: nn.Module, reason: str) -> UserError:
                      f'{reason}; add --part backbone.')
 
 
+def head_of(model: nn.Module) -> nn.Module:
+    """The part of a model that its last step is told of."""
+    head = getattr(model, 'decode_head', getattr(model, 'head', model))
+    return head[-1] if isinstance(head, nn.ModuleList) else head
+
+
 def _of_classifier(model: nn.Module) -> str:
     from mmpretrain.models import ClsHead, ImageClassifier, MultiLabelClsHead, RegressionHead
 
@@ -69,7 +75,12 @@ def _of_segmentor(model: nn.Module) -> str:
         for base in type(head).__mro__:
             if base.__name__ in UNTRACEABLE:
                 raise refusal(head, UNTRACEABLE[base.__name__])
-    return 'argmax' if model.out_channels > 1 else 'threshold'
+    if model.out_channels > 1:
+        return 'argmax'
+    if not hasattr(heads, 'threshold'):  # of a cascade, or of heads that are made of others
+        raise refusal(heads[-1] if isinstance(heads, nn.ModuleList) else heads,
+                      'mmseg finds no threshold for its one output, and fails')
+    return 'threshold'
 
 
 def finish(step: str, numbers: Tensor, model: nn.Module) -> tuple[Tensor, ...]:
@@ -77,9 +88,7 @@ def finish(step: str, numbers: Tensor, model: nn.Module) -> tuple[Tensor, ...]:
     if step == 'argmax':
         return numbers, numbers.argmax(dim=1)
     if step == 'threshold':
-        head = model.decode_head
-        head = head[-1] if isinstance(head, nn.ModuleList) else head
-        return numbers, (numbers.sigmoid() > head.threshold)[:, 0].long()
+        return numbers, (numbers.sigmoid() > model.decode_head.threshold)[:, 0].long()
     steps = {'softmax': lambda x: x.softmax(dim=1), 'sigmoid': torch.sigmoid,
              'values': lambda x: x}
     return (steps[step](numbers),)

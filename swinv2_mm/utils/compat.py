@@ -183,15 +183,15 @@ def _take_sigmoids() -> None:
     """
     try:
         from mmaction.models.heads.base import BaseHead
-        from mmaction.models.losses import BCELossWithLogits
+        from mmaction.models.losses import BCELossWithLogits, HVULoss
     except ModuleNotFoundError as error:
         if not str(error.name).startswith('mmaction'):
             raise
         return  # a version that keeps its code elsewhere
-    plain = BaseHead.average_clip
+    plain, losses = BaseHead.average_clip, (BCELossWithLogits, HVULoss)
 
     def average_clip(self, cls_scores, num_segs=1):
-        if self.average_clips != 'prob' or not isinstance(self.loss_cls, BCELossWithLogits):
+        if self.average_clips != 'prob' or not isinstance(self.loss_cls, losses):
             return plain(self, cls_scores, num_segs=num_segs)
         return cls_scores.unflatten(0, (-1, num_segs)).sigmoid().mean(dim=1)
 

@@ -2,7 +2,7 @@
 import cv2
 import numpy as np
 from mmpretrain import ImageClassificationInferencer
-from mmpretrain.models import MultiLabelClsHead, MultiTaskHead
+from mmpretrain.models import ClsHead, MultiLabelClsHead, MultiTaskHead
 from mmpretrain.models.heads import RegressionHead
 
 from swinv2_mm.utils.errors import UserError
@@ -28,12 +28,8 @@ class Task(Predictor):
 
     def __init__(self, *args):
         super().__init__(*args)
-        head = self.model.head
-        if isinstance(head, (MultiTaskHead, RegressionHead)):
-            raise UserError('The head must give a score for each class, a '
-                            f'{type(head).__name__} does not: ask model.test_step for what it '
-                            'gives.')
-        self.several = isinstance(head, MultiLabelClsHead)
+        check_head(self.model)
+        self.several = isinstance(self.model.head, MultiLabelClsHead)
 
     def record(self, sample) -> dict:
         """The likeliest classes; where a picture may have several, also those that it has."""
@@ -46,6 +42,16 @@ class Task(Predictor):
     def draw(self, picture: np.ndarray, sample) -> np.ndarray:
         """The picture over its likeliest classes."""
         return caption(picture, top(sample.pred_score, self.classes))
+
+
+def check_head(model) -> None:
+    """UserError where the head of a classifier gives no score for each class."""
+    head = model.head
+    known = isinstance(head, (ClsHead, MultiLabelClsHead)) or not type(
+        head).__module__.startswith('mmpretrain.')  # those of others may well give one
+    if not known or isinstance(head, (MultiTaskHead, RegressionHead)):
+        raise UserError(f'The head must give a score for each class, a {type(head).__name__} does '
+                        'not: ask model.test_step for what it gives.')
 
 
 def top(scores, classes: list[str]) -> list[dict]:

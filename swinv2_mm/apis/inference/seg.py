@@ -1,8 +1,11 @@
 """Semantic segmentation, by mmseg's MMSegInferencer."""
 import numpy as np
 from mmseg.apis import MMSegInferencer
+from mmseg.models.segmentors.base import BaseSegmentor
+from torch import nn
 
 from swinv2_mm.evaluation.maps import renumbered
+from swinv2_mm.utils.errors import UserError
 
 from . import numbers
 from .models import Predictor
@@ -21,6 +24,7 @@ class Task(Predictor):
 
     def __init__(self, *args):
         super().__init__(*args)
+        check_model(self.model)
         palette = self.palette or _colours(len(self.classes))
         self.model.dataset_meta = dict(classes=self.classes, palette=palette)
         self.numbers = numbers.of_maps(self.inferencer.cfg, self.classes)
@@ -46,6 +50,18 @@ class Task(Predictor):
         (drawn,) = self.inferencer.visualize(
             [picture[..., ::-1]], [sample], return_vis=True, opacity=OPACITY)
         return np.ascontiguousarray(drawn[..., ::-1])
+
+
+def check_model(model) -> None:
+    """UserError where a segmentor gives no class for each pixel, as one of depths does."""
+    if type(model).postprocess_result is not BaseSegmentor.postprocess_result:
+        raise UserError(f'The model must give a class for each pixel, a {type(model).__name__} '
+                        'does not: ask model.test_step for what it gives.')
+    head = model.decode_head
+    if model.out_channels == 1 and not hasattr(head, 'threshold'):
+        head = head[-1] if isinstance(head, nn.ModuleList) else head
+        raise UserError('A head of one output must be the only one, as mmseg finds no threshold '
+                        f'else, got one before {type(head).__name__}: set out_channels=2.')
 
 
 def _colours(count: int) -> list[list[int]]:

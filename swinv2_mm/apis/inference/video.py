@@ -4,6 +4,7 @@ import copy
 import cv2
 import numpy as np
 from mmaction.apis import MMAction2Inferencer
+from mmaction.models import FeatureHead, RGBPoseHead
 from mmengine.dataset import Compose
 
 from swinv2_mm.utils.errors import UserError
@@ -36,12 +37,24 @@ class Task(Predictor):
         inferencer.pipeline = Compose([dict(type='InferencerPackInput'), *pipeline])
         return inferencer
 
+    def __init__(self, *args):
+        super().__init__(*args)
+        check_head(self.model)
+
     def record(self, sample) -> dict:
         return dict(top=top(sample.pred_score, self.classes))
 
     def draw(self, picture: str, sample) -> np.ndarray:
         """Frames of the video at a path, side by side, over its likeliest actions."""
         return caption(strip(picture), top(sample.pred_score, self.classes))
+
+
+def check_head(model) -> None:
+    """UserError where the head of a recogniser gives no score for each class."""
+    head = model.cls_head
+    if isinstance(head, (FeatureHead, RGBPoseHead)):
+        raise UserError(f'The head must give a score for each class, a {type(head).__name__} does '
+                        'not: ask model.test_step for what it gives.')
 
 
 def strip(path: str) -> np.ndarray:
