@@ -23,7 +23,8 @@ VISBACKENDS = Registry(
     'vis_backend', parent=mmengine.VISBACKENDS, scope='swinv2_mm', locations=['swinv2_mm.engine'])
 TRANSFORMS = Registry(
     'transform', parent=mmengine.TRANSFORMS, scope='swinv2_mm',
-    locations=['swinv2_mm.datasets.videos', 'swinv2_mm.datasets.images'])
+    locations=['swinv2_mm.datasets.videos', 'swinv2_mm.datasets.images',
+               'swinv2_mm.datasets.masking'])
 STRATEGIES = Registry(
     'strategy', parent=mmengine.STRATEGIES, scope='swinv2_mm',
     locations=['swinv2_mm.engine.strategies'])

@@ -39,6 +39,12 @@ def paired(*rows):
     return zip(*rows)
 
 
+def weights(model):
+    """The state dict without what it says of windows."""
+    return {name: value for name, value in model.state_dict().items()
+            if not name.endswith('pretrained_windows')}
+
+
 def load_tool(name):
     """The module behind a tool, by its name for the console."""
     return importlib.import_module(f'swinv2_mm.{TOOLS[name]}')

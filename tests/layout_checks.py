@@ -2,6 +2,7 @@
 import peers
 import torch
 import torch.nn.functional as F
+from helpers import weights
 
 from swinv2_mm import ARCHS, SwinTransformerV2
 from swinv2_mm.checkpoints import from_native, load_backbone, read_checkpoint, to_native
@@ -31,7 +32,7 @@ def takes_ours_strictly(model, peer, layout, blocks, logits, prefix=None):
     """Our weights with a head, given to the peer by its own strict loader: the same outputs."""
     head = {'head.weight': torch.randn(10, model.out_channels[-1]) / 5,
             'head.bias': torch.randn(10)}
-    native = model.state_dict() | head
+    native = weights(model) | head
     peer.load_state_dict(from_native(native, layout, WINDOWS, prefix), strict=True)
     peers.check(model, peer, peers.hooked(peer, blocks), 256)
     classify(model, peer, native, logits)

@@ -78,7 +78,7 @@ def pretrain(pictures: training.Pictures, plan: Plan, seed: int) -> tuple[dict, 
         optimizer.step()
         losses.append(loss.item())
     weights = model.backbone.state_dict()
-    weights.pop('mask_token')
+    del weights['mask_token'], weights['pretrained_windows']
     return weights, losses
 
 

@@ -57,13 +57,16 @@ def apply(args, cfg: Config) -> None:
 
 
 def _add_hooks(cfg: Config) -> None:
-    """What every training needs, configs of others too: NaN ends it, its rates are its config's."""
+    """What every training needs, configs of others too.
+
+    NaN ends it, its rates are its config's, and positions mean the same at any size of image.
+    """
     default, custom = cfg.get('default_hooks') or {}, list(cfg.get('custom_hooks') or [])
     kinds = {hook['type'] for hook in (*default.values(), *custom)
              if isinstance(hook, dict) and isinstance(hook.get('type'), str)}
     if 'numerics' not in default and not kinds & {'NumericsHook', 'swinv2_mm.NumericsHook'}:
         custom.append(dict(type='swinv2_mm.NumericsHook'))
-    custom.append(dict(type='swinv2_mm.ScheduleHook'))
+    custom += [dict(type='swinv2_mm.ScheduleHook'), dict(type='swinv2_mm.PositionsHook')]
     cfg.custom_hooks = custom
 
 

@@ -210,6 +210,7 @@ def _buffers(native: dict[str, Tensor], layout: str,
                 raise ValueError('windows must have an entry for each stage of the checkpoint, '
                                  f'got {len(windows)} where there is {name}: add the missing.')
             window, normaliser = windows[int(stage[1])]
+            normaliser = tuple(n or w for w, n in zip(window, normaliser))  # 0: the window in use
             index = position_index(window)
             attention = name.removesuffix('logit_scale')
             yield f'{attention}relative_coords_table', position_table(window, normaliser)

@@ -1,6 +1,7 @@
 """The one door for weights: `load_backbone(model, path)`, and the same as an `init_cfg`."""
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -12,11 +13,12 @@ from torch import Tensor, nn
 from ..registry import WEIGHT_INITIALIZERS
 from ..utils import versions
 from . import transfer
+from .beside import windows_beside
 from .imagenet import CLASSES_22K, ROWS_OF_1K
 from .layouts import LAYOUTS, detect_layout, few, plan, to_native
 from .read import Contents, read_contents
 from .tables import Sides, Windows, largest
-from .transfer import PATCH
+from .transfer import PATCH, RECORD
 
 
 class LoadReport(NamedTuple):
@@ -64,9 +66,9 @@ def load_backbone(model: nn.Module, source: str | Path | dict[str, Tensor],
     file = Contents(source, {}, []) if isinstance(source, dict) else read_contents(source, ema)
     state = file.state
     layout, native = detect_layout(state), to_native(state)
-    own = {k: v for k, v in model.state_dict().items() if k != 'pretrained_windows'}
-    stages = _check_arch(native, own)
-    sizes, notes = _windows(model, file, stages, '' if state is source else source)
+    own = {name: value for name, value in model.state_dict().items() if name != RECORD}
+    _check_arch(native, own)
+    windows, notes = _windows(model, file, native, '' if state is source else source)
     fitted, changes = _fit_input(native, own[PATCH].shape)
     dropped = [name for step in plan(state) if step.change == 'dropped' for name in step.sources]
     _check_fit(fitted, own, dropped)
@@ -75,23 +77,23 @@ def load_backbone(model: nn.Module, source: str | Path | dict[str, Tensor],
     if head is not None:
         values, filled, note = _fit_head(head, native)
         notes.append(note)
-        head.load_state_dict(values, strict=False)
-    if sizes is not None:
-        model.pretrained_window_sizes = sizes
     loaded = {name: fitted[name] for name in own if name in fitted}
     assign = {}
     if own[PATCH].is_meta:
         versions.require('loading into a model without memory (device meta)',
                          'build the model on another device')
         assign = dict(assign=True)
-    model.load_state_dict(loaded, strict=False, **assign)
-    unused = [name for name in native if name not in own and name not in filled]
+    # Holds the model to the windows.
+    model.load_state_dict({**loaded, RECORD: windows}, strict=False, **assign)
+    if head is not None:
+        head.load_state_dict(values, strict=False)
+    unused = [name for name in native if name not in {RECORD, *own, *filled}]
     fresh = [name for name in own if name not in fitted]
     return LoadReport([*loaded, *filled], unused + dropped, fresh, layout, tuple(notes))
 
 
-def _check_arch(native: dict[str, Tensor], own: dict[str, Tensor]) -> int:
-    """ValueError where the file is of another size; else the number of the model's stages."""
+def _check_arch(native: dict[str, Tensor], own: dict[str, Tensor]) -> None:
+    """ValueError where the file is of another size."""
     if native[PATCH].ndim not in (4, 5):
         raise ValueError('The checkpoint must be of a backbone for images or videos, got a patch '
                          f'kernel of shape {tuple(native[PATCH].shape)}: use another file.')
@@ -105,7 +107,6 @@ def _check_arch(native: dict[str, Tensor], own: dict[str, Tensor]) -> int:
                          f'{transfer.arch_name(theirs)}, and the model of '
                          f'{transfer.arch_name(ours)}: set arch to that of the file, or use a '
                          "file of the model's size.")
-    return stages
 
 
 def _check_fit(fitted: dict[str, Tensor], own: dict[str, Tensor], dropped: list[str]) -> None:
@@ -148,42 +149,40 @@ def _fit_input(native: dict[str, Tensor],
     return native, notes
 
 
-def _windows(model: nn.Module, file: Contents, stages: int,
-             source: str | Path) -> tuple[list[Sides] | None, list[str]]:
-    """pretrained_window_sizes to set (None: leave them) and what to say of the windows.
+def _windows(model: nn.Module, file: Contents, native: dict[str, Tensor],
+             source: str | Path) -> tuple[Tensor, list[str]]:
+    """The record of windows that the model is held to as it loads, and what to say of them.
 
-    Raises ValueError where the model would normalise positions otherwise than the file did.
+    Raises ValueError where nothing tells the windows, and the model does not either.
     """
-    trained, told = _trained_windows(file, source)
-    side = transfer.trained_side(file.state)
-    given = model.pretrained_window_sizes
-    if trained is None and given is None:
-        raise ValueError("The checkpoint must tell its windows for pretrained_window_sizes='from_"
-                         "checkpoint', got one without position tables and of no public name: set "
-                         'pretrained_window_sizes to the windows it was trained with.')
+    trained, told = _trained_windows(file, native, source)
+    given, ndim = model.pretrained_window_sizes, model.ndim
+    shared = ndim if native[PATCH].ndim == ndim + 2 else 2  # sides that file and model have
+    sizes = given or [(0,) * ndim] * len(model.window_sizes)
+    own = list(zip(model.window_sizes, sizes, sizes))
     if trained is None:
-        print_log('The checkpoint holds no position tables, so pretrained_window_sizes could not '
-                  f'be checked; the model uses {given}.', 'current')
-        return None, told
-    # A side that only the model has, time, is normalised by the window in use.
-    time = (0,) * model.ndim
-    sizes = [(time + normaliser)[-model.ndim:] for _, normaliser in trained]
-    sizes = (sizes + [time] * len(model.window_sizes))[:len(model.window_sizes)]
-    if given is None:
-        return sizes, [*told, _change_of_windows(model.window_sizes[:stages], trained, side)]
-    for i, (window, pretrained) in enumerate(zip(model.window_sizes[:stages], given)):
-        own = tuple(p or w for p, w in zip(pretrained, window))
-        if any(s not in (0, o) for s, o in zip(sizes[i], own)):
-            wanted = [_sides(normaliser) for _, normaliser in trained]
-            raise ValueError(
-                f'The model must normalise relative positions as its weights were trained, by '
-                f'{trained[i][1]} in stage {i}, and would do so by {own}: set '
-                f'pretrained_window_sizes={wanted}.')
-    return None, [*told, _change_of_windows(model.window_sizes[:stages], trained, side)]
+        if given is None:
+            raise ValueError("The checkpoint must tell its windows for pretrained_window_sizes="
+                             "'from_checkpoint', got one without position tables or a note of "
+                             'them, of no public name and beside no config.json of its library: '
+                             'set pretrained_window_sizes to the windows it was trained with.')
+        print_log('The checkpoint does not tell which windows it was trained with, so '
+                  f'pretrained_window_sizes={given} could not be checked (0 is the window in use, '
+                  f'{model.window_sizes}): if they were others, set it to those.', 'current',
+                  logging.WARNING)
+        return torch.tensor(list(zip(*own)), device='cpu'), told
+    theirs = zip(*zip(*trained), transfer.as_set(file.state) or [n for _, n in trained])
+    record = [[sides[:-shared] + tuple(said[-shared:]) for sides, said in zip(*stage)]
+              for stage in zip(own, theirs)] + own[len(trained):]
+    whole = transfer.resolved(trained)
+    now = model.window_sizes[:len(whole)]
+    told.append(_change_of_windows(now, whole, transfer.trained_side(file.state)))
+    return torch.tensor(list(zip(*record)), device='cpu'), told
 
 
-def _trained_windows(file: Contents, source: str | Path) -> tuple[Windows | None, list[str]]:
-    """Windows by the tables in a file, its metadata or its public name; and where they are from."""
+def _trained_windows(file: Contents, native: dict[str, Tensor],
+                     source: str | Path) -> tuple[Windows | None, list[str]]:
+    """Windows by tables in a file, its note, a config.json or a public name; and by which."""
     told = []
     if detect_layout(file.state) == 'torchvision':
         told.append('torchvision trains without pretrained windows: positions were normalised by '
@@ -192,6 +191,8 @@ def _trained_windows(file: Contents, source: str | Path) -> tuple[Windows | None
         return trained, told
     if trained := transfer.windows_of_metadata(file.metadata):
         return trained, [*told, 'windows taken from the metadata of the file']
+    if trained := windows_beside(source, transfer.arch_of(native)):
+        return trained, [*told, 'windows taken from the config.json beside the file']
     if trained := transfer.windows_of_name(source):
         return trained, [*told, 'windows taken from the name of the file']
     return None, told

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import PurePath
 
 import torch
@@ -18,6 +19,9 @@ from .layouts import plan
 from .tables import Sides, Windows, read_table
 
 PATCH = 'patch_embed.proj.weight'  # (C, C_in, [t,] h, w)
+# (3, stages, sides): windows, normalisers (0: the window in use), and what these were set to. Files
+# of before have two rows.
+RECORD = 'pretrained_windows'
 POSITION = re.compile(r'attn\.cpb_mlp\.0\.weight$')  # (512, 2) or, (t, h, w), (512, 3)
 
 # As in the paper's section 3.6; by these a file of another size is named.
@@ -46,7 +50,7 @@ def pretrained_windows(state: dict[str, Tensor]) -> Windows | None:
     found: dict[int, tuple[Sides, Sides]] = {}
     for step in plan(state):
         value = state[step.sources[0]]
-        if step.targets == ('pretrained_windows',) and not value.is_meta and value.any():
+        if step.targets == (RECORD,) and not value.is_meta and value.any():
             return _read_record(value)
         table = re.fullmatch(r'layers\.(\d+)\..*relative_coords_table', ' '.join(step.targets))
         if table and not value.is_meta:
@@ -62,17 +66,26 @@ def pretrained_windows(state: dict[str, Tensor]) -> Windows | None:
 
 
 def _read_record(value: Tensor) -> Windows:
-    """This package's own record: windows and normalisers, (2, stages, sides)."""
-    if value.ndim != 3 or len(value) != 2 or value.shape[2] not in (2, 3) or value.min() < 1 or (
-            value.is_floating_point() or value.is_complex()):
-        raise ValueError('pretrained_windows must be positive integers, (2, stages, sides), got '
+    """This package's own record: windows and normalisers."""
+    whole = not (value.is_floating_point() or value.is_complex())
+    sound = value.ndim == 3 and len(value) in (2, 3) and value.shape[2] in (2, 3) and value.numel()
+    if not whole or not sound or value[0].min() < 1 or value[1:].min() < 0:
+        raise ValueError(f'{RECORD} must be positive integers, (3, stages, sides), got '
                          f'{value.dtype} of shape {tuple(value.shape)}: use another copy.')
-    windows, normalisers = value.tolist()
+    windows, normalisers = value[:2].tolist()
     return [(tuple(w), tuple(n)) for w, n in zip(windows, normalisers)]
 
 
+def as_set(state: dict[str, Tensor]) -> list[Sides] | None:
+    """What the normalisers were set to in the training, which this package's own files say."""
+    for name, value in state.items():
+        if name.rpartition('.')[2] == RECORD and len(value) == 3 and not value.is_meta:
+            return [tuple(sides) for sides in value[2].tolist()]
+    return None
+
+
 def windows_of_metadata(metadata: dict[str, str]) -> Windows | None:
-    """What the metadata of a published file says, in the form of `pretrained_windows`.
+    """What a file notes, in the form of `pretrained_windows`; 0 normalises by the window in use.
 
     `swinv2_windows` is JSON, for each stage [[window sides], [normaliser sides]].
     """
@@ -81,13 +94,20 @@ def windows_of_metadata(metadata: dict[str, str]) -> Windows | None:
     try:
         windows = [(tuple(map(int, window)), tuple(map(int, normaliser)))
                    for window, normaliser in json.loads(metadata['swinv2_windows'])]
-        if windows and min(side for stage in windows for sides in stage for side in sides) > 0:
+        if windows and all(min(window) > 0 and min(normaliser) >= 0
+                           and len(window) == len(normaliser) for window, normaliser in windows):
             return windows
         error = None
     except (TypeError, ValueError) as caught:
         error = caught
     raise ValueError('The metadata swinv2_windows must be a list of [window, normaliser], got '
                      f'{metadata["swinv2_windows"][:80]!r}: use another copy.') from error
+
+
+def resolved(windows: Windows) -> Windows:
+    """The same with the window itself for a normaliser of 0."""
+    return [(tuple(window), tuple(n or w for w, n in zip(window, normaliser)))
+            for window, normaliser in windows]
 
 
 def windows_of_name(source: str | PurePath) -> Windows | None:
@@ -106,13 +126,16 @@ def windows_of_name(source: str | PurePath) -> Windows | None:
                 if match.groupdict().get('pre'):  # released with windows of 12 at 192 only
                     before, start = 12, 192
                 window, side = said.get('window', before or 8), said.get('side', start or 256)
-                now, then = _windows(window, side), _windows(before or window, start or side)
-                return [((w, w), (n, n)) for w, n in zip(now, then)]
+                return list(zip(windows_at(window, side),
+                                windows_at(before or window, start or side)))
     return None
 
 
-def _windows(window: int, side: int) -> list[int]:
-    return [min(window, side // 4 >> i) for i in range(4)]
+def windows_at(window: int, side: int | Sequence[int], patch: int = 4,
+               stages: int = 4) -> list[Sides]:
+    """Windows of each stage on images of one side or of (height, width): none exceeds its map."""
+    sides = (side, side) if isinstance(side, int) else tuple(side)
+    return [tuple(max(min(window, s // patch >> i), 1) for s in sides) for i in range(stages)]
 
 
 def trained_side(state: dict[str, Tensor]) -> int | None:

@@ -3,8 +3,9 @@ from .activations import ActivationHook
 from .checkpoints import CheckpointHook
 from .numerics import NumericsHook
 from .optimizer import SwinV2OptimWrapperConstructor
+from .positions import PositionsHook
 from .records import LocalVisBackend
 from .schedules import ScheduleHook
 
-__all__ = ['ActivationHook', 'CheckpointHook', 'LocalVisBackend', 'NumericsHook',
+__all__ = ['ActivationHook', 'CheckpointHook', 'LocalVisBackend', 'NumericsHook', 'PositionsHook',
            'ScheduleHook', 'SwinV2OptimWrapperConstructor']

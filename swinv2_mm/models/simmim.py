@@ -37,7 +37,9 @@ class MaskedSwinTransformerV2(SwinTransformerV2):
                 raise ValueError(
                     'mask must have one entry for each patch of patch_size='
                     f'{self.patch_size}, {tuple(tokens.shape[:-1])}, got {tuple(mask.shape)}: set '
-                    'input_size and model_patch_size of SimMIMMaskGenerator to those of the model.')
+                    'model_patch_size of SimMIMMaskGenerator to that of the model, and input_size '
+                    'to the pictures; (height, width) where they are not square, which '
+                    "type='swinv2_mm.SimMIMMaskGenerator' takes.")
             tokens = torch.where(mask[..., None].bool(), self.mask_token.to(tokens), tokens)
         return self._features(tokens)
 

@@ -8,19 +8,21 @@ the position network, and the default patch. Parameter names are those of the of
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Sequence
 from typing import Union
 
 import torch
 import torch.nn.functional as F
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..registry import MODELS
 from ..utils import versions
-from . import arguments, sequential
+from . import arguments, record, sequential
 from .archs import Arch, resolve
 from .attention import WindowAttention
 from .windows import Layout, Size, plan
@@ -177,13 +179,11 @@ class _SwinV2(BaseModule):
         self.window_sizes = arguments.per_stage('window_size', window_size, count, self.ndim, 1)
         if pretrained_window_sizes == 'from_checkpoint':
             self._pretrained_window_sizes = None
-            # Travels with the weights, so that what is trained from here can be tested: windows,
-            # then normalisers, of each stage; 0 where they are not known yet.
-            record = torch.zeros(2, count, self.ndim, dtype=torch.int64)
-            self.register_buffer('pretrained_windows', record)
         else:
             self._pretrained_window_sizes = arguments.per_stage(
                 'pretrained_window_sizes', pretrained_window_sizes, count, self.ndim, 0)
+        self._takes_windows = self._pretrained_window_sizes is None  # of whatever it loads
+        self._as_set = self._pretrained_window_sizes
         self.out_indices = arguments.indices('out_indices', out_indices, count)
         self.frozen_stages = arguments.integer('frozen_stages', frozen_stages, -1, count)
         self.with_cp = arguments.switches('with_cp', with_cp, count)
@@ -224,16 +224,35 @@ class _SwinV2(BaseModule):
         for stage, sides in zip(self.layers, sizes):
             for block in stage.blocks:
                 block.attn.pretrained_window = sides
-        if hasattr(self, 'pretrained_windows') and not self.pretrained_windows.is_meta:
-            used = [[p or w for p, w in zip(*pair)] for pair in zip(sizes, self.window_sizes)]
-            self.pretrained_windows.copy_(torch.tensor([self.window_sizes, used]))
 
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        record = state_dict.get(f'{prefix}pretrained_windows')
-        known = record is not None and not record.is_meta and record.all()
-        if known and hasattr(self, 'pretrained_windows'):
-            self.pretrained_window_sizes = [tuple(sides) for sides in record[1].tolist()]
+    @property
+    def pretrained_windows(self) -> Tensor | None:
+        """What the state dict says of windows: see `record`. None where it is not known yet."""
+        sizes = self.pretrained_window_sizes
+        return None if sizes is None else record.tensor(
+            self.window_sizes, sizes, self._as_set or sizes)
+
+    def _save_to_state_dict(self, destination, prefix, keep_vars) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if (windows := self.pretrained_windows) is not None:
+            destination[prefix + record.NAME] = windows
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, strict, missing_keys,
+                              unexpected_keys, error_msgs) -> None:
+        known = record.read(state_dict, prefix, len(self.window_sizes), self.ndim)
+        given = self.pretrained_window_sizes
+        if known is not None:  # before any weight is taken
+            given = record.settle(known, self.window_sizes, None if self._takes_windows else given)
+        elif f'{prefix}patch_embed.proj.weight' in state_dict and not all(map(all, given or ())):
+            print_log('The checkpoint does not tell which windows it was trained with, and '
+                      f'pretrained_window_sizes={given} takes them to be those of the model where '
+                      f'it is 0, {self.window_sizes}: if they were others, set it to those.',
+                      'current', logging.WARNING)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys,
+                                      unexpected_keys, error_msgs)
+        unexpected_keys[:] = [key for key in unexpected_keys if key != prefix + record.NAME]
+        if known is not None:
+            self.pretrained_window_sizes = given
 
     def _stride(self, i: int) -> int | Size:
         *time, height, width = self.patch_size

@@ -12,7 +12,7 @@ import time
 import pytest
 import torch
 from conftest import awaken
-from helpers import ROOT, checked, last_line, run_tool
+from helpers import ROOT, checked, last_line, run_tool, weights
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -45,7 +45,7 @@ def here(monkeypatch, capsys):
 def native():
     """Weights of a nano classifier."""
     model = awaken(SwinTransformerV2('nano', out_indices=(3,)))
-    return model.state_dict() | {'head.weight': torch.randn(10, 256) / 16, 'head.bias':
+    return weights(model) | {'head.weight': torch.randn(10, 256) / 16, 'head.bias':
                                  torch.randn(10)}
 
 
@@ -176,7 +176,7 @@ def test_a_full_disk_leaves_the_output_as_it_was(ending, files, tmp_path):
 
 def test_a_kill_while_writing_leaves_the_output_as_it_was_or_whole(tmp_path):
     model = SwinTransformerV2('tiny', out_indices=(3,))
-    torch.save(from_native(model.state_dict(), 'official', SAME), tmp_path / 'in.pth')
+    torch.save(from_native(weights(model), 'official', SAME), tmp_path / 'in.pth')
     out = tmp_path / 'out.pth'
     out.write_bytes(b'what was here')
     process = subprocess.Popen(

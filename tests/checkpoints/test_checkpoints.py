@@ -3,6 +3,7 @@ import copy
 
 import pytest
 import torch
+from helpers import weights
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
@@ -53,7 +54,7 @@ def official(model, stem='window8_256'):
     """The state dict of a classifier on this backbone, as the official code saves it."""
     size, windows, normalisers = TRAINED[stem]
     state = {}
-    for key, value in model.state_dict().items():
+    for key, value in weights(model).items():
         if not key.startswith(('norm0', 'norm1', 'norm2')):  # V2 classifiers have the last one only
             state[key.replace('norm3', 'norm') if key.startswith('norm3') else key] = value.clone()
     for i, (window, normaliser) in enumerate(zip(windows, normalisers)):
@@ -87,9 +88,9 @@ def file(source, tmp_path):
 
 
 def assert_same_weights(model, source, prefix=''):
-    wanted = {k: v for k, v in source.state_dict().items() if k.startswith(prefix)}
+    wanted = {k: v for k, v in weights(source).items() if k.startswith(prefix)}
     wanted = {k: v for k, v in wanted.items() if not k.startswith(('norm0', 'norm1', 'norm2'))}
-    own = model.state_dict()
+    own = weights(model)
     assert wanted and all(torch.equal(own[key], value) for key, value in wanted.items())
 
 
@@ -99,7 +100,7 @@ def test_an_official_file_loads_and_only_its_head_and_buffers_are_left_out(file,
     assert_same_weights(model, source)
     assert report.dropped == ['head.weight', 'head.bias']
     assert report.fresh == [f'norm{i}.{kind}' for i in range(3) for kind in ('weight', 'bias')]
-    assert len(report.loaded) + len(report.fresh) == len(model.state_dict())
+    assert len(report.loaded) + len(report.fresh) == len(weights(model))
     # Not in any file: the output norms of earlier stages stay as they were initialised.
     assert torch.equal(model.norm0.weight, torch.ones(8))
     assert str(len(report.loaded)) in str(report)
@@ -109,7 +110,7 @@ def test_the_window_of_a_file_is_read_from_its_tables(source):
     for stem, (_, windows, normalisers) in TRAINED.items():
         assert pretrained_windows(official(source, stem)) == [
             ((w, w), (n, n)) for w, n in zip(windows, normalisers)], stem
-    assert pretrained_windows(source.state_dict()) is None
+    assert pretrained_windows(weights(source)) is None
 
 
 @pytest.mark.parametrize('window', [2, 7, 12, 24, 32, 48])
@@ -147,11 +148,11 @@ def test_settings_that_normalise_as_the_file_did_are_taken(source, stem, setting
 def test_settings_that_would_normalise_otherwise_are_refused_with_the_right_ones(
         source, stem, settings, advice):
     model = backbone(**settings)
-    before = copy.deepcopy(model.state_dict())
+    before = copy.deepcopy(weights(model))
     with pytest.raises(ValueError) as error:
         load_backbone(model, official(source, stem))
     assert advice in str(error.value)
-    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(torch.equal(value, before[key]) for key, value in weights(model).items())
     sizes = eval(advice.partition('=')[2])  # the advice, taken, works
     load_backbone(backbone(**settings | dict(pretrained_window_sizes=sizes)),
                   official(source, stem))
@@ -172,7 +173,7 @@ WRAPPERS = {
 @pytest.mark.parametrize('layout', ['official', 'native'])
 @pytest.mark.parametrize('wrap', WRAPPERS.values(), ids=WRAPPERS)
 def test_wrappers_around_the_weights_are_taken_off(source, tmp_path, wrap, layout):
-    state = official(source) if layout == 'official' else source.state_dict()
+    state = official(source) if layout == 'official' else weights(source)
     torch.save(wrap(state), tmp_path / 'wrapped.pth')
     model = backbone(pretrained_window_sizes=8)
     report = load_backbone(model, tmp_path / 'wrapped.pth')
@@ -190,12 +191,12 @@ def test_weights_of_the_wrapped_file_still_say_their_windows(source, tmp_path):
 def test_a_model_without_the_last_stages_takes_what_it_has(source):
     model = backbone(out_indices=(0, 1), pretrained_window_sizes=8)
     report = load_backbone(model, official(source))
-    own = model.state_dict()
-    assert all(torch.equal(own[k], v) for k, v in source.state_dict().items()
+    own = weights(model)
+    assert all(torch.equal(own[k], v) for k, v in weights(source).items()
                if k in own and not k.startswith('norm'))
     assert 'norm3.weight' in report.dropped
     assert {key for key in report.dropped if key.startswith('layers.')} == {
-        key for key in source.state_dict() if key.startswith(('layers.2', 'layers.3'))} | {
+        key for key in weights(source) if key.startswith(('layers.2', 'layers.3'))} | {
         f'layers.1.downsample.{name}' for name in ('reduction.weight', 'norm.weight', 'norm.bias')}
 
 

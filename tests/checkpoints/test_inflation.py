@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import awaken
-from helpers import paired
+from helpers import paired, weights
 
 from swinv2_mm import SwinTransformerV2, SwinTransformerV2Video
 from swinv2_mm.checkpoints import deflate, inflate, load_backbone, resize_channels, resize_patch
@@ -41,7 +41,7 @@ def picture(*shape, channels=3):
 @torch.no_grad()
 def test_a_video_of_equal_frames_gives_the_features_of_the_image(source, frames, window, patch):
     model = video_model(window_size=window, patch_size=patch).double().eval()
-    state = {name: value.clone() for name, value in source.state_dict().items()}
+    state = {name: value.clone() for name, value in weights(source).items()}
     report = load_backbone(model, state)
     assert f'image weights inflated to videos, patches of {patch[0]} frames' in report.notes
     assert not report.dropped and not report.fresh
@@ -59,7 +59,7 @@ def test_a_video_of_equal_frames_gives_the_features_of_the_image(source, frames,
 def test_time_matters_to_an_inflated_model_once_frames_differ(source):
     """So that the test above is known to see time."""
     model = video_model().double().eval()
-    load_backbone(model, source.state_dict())
+    load_backbone(model, weights(source))
     image = picture(90, 70)
     x = torch.stack([image, image, image.flip(-1), image], dim=2)
     outs = model(x)
@@ -69,7 +69,7 @@ def test_time_matters_to_an_inflated_model_once_frames_differ(source):
 
 @pytest.mark.parametrize('frames', [1, 2, 4])
 def test_deflating_an_inflated_model_gives_it_back(source, frames):
-    state = source.state_dict()
+    state = weights(source)
     video = inflate(state, frames)
     assert video[KERNEL].shape == (8, 3, frames, 4, 4)
     column = video['layers.0.blocks.0.attn.cpb_mlp.0.weight']
@@ -86,9 +86,9 @@ def test_deflating_an_inflated_model_gives_it_back(source, frames):
 @torch.no_grad()
 def test_a_video_file_loads_into_an_image_model_which_says_so(source):
     video = video_model().double()
-    load_backbone(video, source.state_dict())
+    load_backbone(video, weights(source))
     model = image_model().double().eval()
-    report = load_backbone(model, video.state_dict())
+    report = load_backbone(model, weights(video))
     assert any('video weights deflated to images' in note for note in report.notes)
     for out, wanted in zip(model(picture(64, 64)), source(picture(64, 64))):
         torch.testing.assert_close(out, wanted, rtol=0, atol=1e-12)
@@ -99,7 +99,7 @@ def test_a_video_file_loads_into_an_image_model_which_says_so(source):
 def test_an_input_equal_in_all_channels_embeds_as_before(old, new):
     first = awaken(image_model(in_channels=old)).double().eval()
     model = image_model(in_channels=new).double().eval()
-    report = load_backbone(model, first.state_dict())
+    report = load_backbone(model, weights(first))
     assert f'{old} input channels brought to {new}' in report.notes
     grey = picture(64, 64, channels=1)
     for out, wanted in zip(model(grey.expand(-1, new, -1, -1)),
@@ -121,7 +121,7 @@ def test_channels_are_shared_out_in_turn():
 def test_a_larger_patch_of_a_resized_image_embeds_as_the_smaller_one(source):
     """The rule of FlexiViT: exact where patches grow, as each is then resized without loss."""
     model = image_model(patch_size=(8, 12)).double().eval()
-    report = load_backbone(model, source.state_dict())
+    report = load_backbone(model, weights(source))
     assert 'patches of 4 resized to (8, 12)' in report.notes
     image = picture(64, 64)
     patches = F.unfold(image, 4, stride=4).transpose(1, 2).reshape(-1, 3, 4, 4)
@@ -133,8 +133,8 @@ def test_a_larger_patch_of_a_resized_image_embeds_as_the_smaller_one(source):
 @pytest.mark.parametrize('sides', [(2, 2), (2, 4), (3, 5)])
 def test_a_smaller_patch_is_the_best_in_least_squares(source, sides):
     """The residual of <B x, new> = <x, old> is orthogonal to all that `new` can change."""
-    old = source.state_dict()[KERNEL]
-    new = resize_patch(source.state_dict(), sides)[KERNEL]
+    old = weights(source)[KERNEL]
+    new = resize_patch(weights(source), sides)[KERNEL]
     assert new.shape == (8, 3, *sides)
     basis = torch.eye(16, dtype=torch.float64).view(16, 1, 4, 4)
     resized = F.interpolate(basis, sides, mode='bicubic', antialias=True).flatten(1)  # (16, new)
@@ -144,20 +144,20 @@ def test_a_smaller_patch_is_the_best_in_least_squares(source, sides):
 
 
 def test_the_same_patch_is_left_as_it_is(source):
-    state = source.state_dict()
+    state = weights(source)
     assert torch.equal(resize_patch(state, (4, 4))[KERNEL], state[KERNEL])
 
 
 @torch.no_grad()
 def test_frames_channels_and_patch_change_in_one_load(source):
     model = video_model(patch_size=(4, 8, 8), in_channels=1).double().eval()
-    report = load_backbone(model, source.state_dict())
+    report = load_backbone(model, weights(source))
     assert len([note for note in report.notes if 'frames' in note or 'channels' in note
                 or 'resized' in note]) == 3
     outs = model(picture(8, 64, 64, channels=1))
     assert all(out.isfinite().all() for out in outs)
     back = image_model().double()
-    load_backbone(back, model.state_dict())  # another patch of frames as well
+    load_backbone(back, weights(model))  # another patch of frames as well
     again = video_model().double()
-    load_backbone(again, model.state_dict())
+    load_backbone(again, weights(model))
     assert again.patch_embed.proj.weight.shape == (8, 3, 2, 4, 4)

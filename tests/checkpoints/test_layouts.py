@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 from conftest import awaken
-from helpers import paired
+from helpers import paired, weights
 from layout_checks import (
     WINDOWS,
     equal,
@@ -131,7 +131,7 @@ def whole(seed=0):
     extra = {'head.weight': (10, channels), 'head.bias': (10,), 'mask_token': (1, 1, 8),
              'decoder.0.weight': (48, channels, 1, 1), 'decoder.0.bias': (48,)}
     generator = torch.Generator().manual_seed(seed)
-    return model.state_dict() | {name: torch.randn(shape, generator=generator)
+    return weights(model) | {name: torch.randn(shape, generator=generator)
                                  for name, shape in extra.items()}
 
 
@@ -252,7 +252,7 @@ def test_files_of_masked_image_modelling_load(awake):
         report = load_backbone(model, file)
         assert report.layout == 'simmim'
         assert {'mask_token', 'decoder.0.weight', 'decoder.0.bias'} <= set(report.dropped)
-        assert all(torch.equal(value, native[name]) for name, value in model.state_dict().items()
+        assert all(torch.equal(value, native[name]) for name, value in weights(model).items()
                    if not name.startswith(('norm0', 'norm1')))
 
 
@@ -394,14 +394,14 @@ def test_sizes_are_named_as_the_models_are():
 @pytest.mark.parametrize('layout', ['transformers', 'torchvision', 'timm'])
 def test_a_file_with_a_tensor_missing_is_refused(layout):
     model = SwinTransformerV2(SMALL, out_indices=(0, 1, 2))
-    before = {name: value.clone() for name, value in model.state_dict().items()}
+    before = {name: value.clone() for name, value in weights(model).items()}
     state = from_native(whole(), layout)
     for lost in [name for name in state if '1.0.' in name or '.1.blocks.0.' in name]:
         with pytest.raises(ValueError, match='does not fit the model') as error:
             load_backbone(model, {k: v for k, v in state.items() if k != lost})
         assert '1 tensors missing' in str(error.value) or lost.endswith('logit_scale') or (
             '2 tensors missing' in str(error.value) and lost.endswith('qkv.bias'))
-    assert equal(model.state_dict(), before)
+    assert equal(weights(model), before)
 
 
 @pytest.mark.parametrize('layout', LAYOUTS)
@@ -431,6 +431,6 @@ def test_a_model_built_on_the_meta_device_becomes_real_by_loading(awake):
     source = awake(SwinTransformerV2(SMALL, window_size=8, out_indices=(0, 1, 2))).eval()
     with torch.device('meta'):
         model = SwinTransformerV2(SMALL, window_size=8, out_indices=(0, 1, 2)).eval()
-    load_backbone(model, source.state_dict())
+    load_backbone(model, weights(source))
     x = torch.randn(1, 3, 64, 64)
     assert all(map(torch.equal, model(x), source(x)))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from config_checks import LEAVES, ZOO, build, load
 from conftest import awaken
-from helpers import ROOT, paired
+from helpers import ROOT, paired, weights
 from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, TRANSFORMS, DefaultScope
 
@@ -85,7 +85,7 @@ def test_erased_pixels_are_drawn_around_the_mean_that_images_are_normalised_by()
 def test_the_head_starts_from_the_matching_rows_of_the_22k_file(name, tmp_path):
     arch = dict(embed_dims=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1))
     source = awaken(SwinTransformerV2(arch, window_size=[12, 12, 12, 6]), seed=3)
-    state = source.state_dict() | {
+    state = weights(source) | {
         'head.weight': torch.randn(21841, 64), 'head.bias': torch.randn(21841)}
     windows = [((w, w), (w, w)) for w in (12, 12, 12, 6)]
     torch.save({'model': from_native(state, 'official', windows)}, tmp_path / '22k.pth')
@@ -100,8 +100,8 @@ def test_the_head_starts_from_the_matching_rows_of_the_22k_file(name, tmp_path):
     rows = torch.tensor(ROWS_OF_1K)
     assert torch.equal(model.head.fc.weight, state['head.weight'][rows])
     assert torch.equal(model.head.fc.bias, state['head.bias'][rows])
-    for key, value in model.backbone.state_dict().items():
-        assert torch.equal(value, source.state_dict()[key]), key
+    for key, value in weights(model.backbone).items():
+        assert torch.equal(value, weights(source)[key]), key
 
     cfg.model.backbone.pretrained_window_sizes = 0  # would count positions otherwise
     with DefaultScope.overwrite_default_scope('mmpretrain'):

@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from helpers import needs, paired
+from helpers import needs, paired, weights
 from mmengine.runner.checkpoint import load_state_dict
 from torch import nn
 
@@ -134,7 +134,7 @@ def another_pretrained_window(model):
 
 def scaled_state(model, factor=0.5):
     return {name: value * factor if 'cpb_mlp' in name else value
-            for name, value in model.state_dict().items()}
+            for name, value in weights(model).items()}
 
 
 def step(optimizer, **settings):

@@ -5,6 +5,7 @@ import importlib
 import pytest
 import torch
 from conftest import awaken
+from helpers import weights
 from mmengine.config import Config
 from mmengine.registry import MODELS, WEIGHT_INITIALIZERS, DefaultScope
 from torch import nn
@@ -28,7 +29,7 @@ def source():
 
 def classifier(source, classes, layout='official'):
     head = {'head.weight': torch.randn(classes, 64), 'head.bias': torch.randn(classes)}
-    return from_native(source.state_dict() | head, layout, [((8, 8), (8, 8))] * 4)
+    return from_native(weights(source) | head, layout, [((8, 8), (8, 8))] * 4)
 
 
 def head_of(state):
@@ -82,7 +83,7 @@ def test_another_number_of_classes_begins_anew_and_says_so(source, there, here):
 def test_without_a_head_in_the_file_or_room_for_it_nothing_is_touched(source):
     head, model = nn.Linear(64, 5), backbone()
     before = [value.clone() for value in head.state_dict().values()]
-    report = load_backbone(model, source.state_dict(), head)
+    report = load_backbone(model, weights(source), head)
     assert 'head of 5 classes left as it is: the file has none' in report.notes
     assert all(map(torch.equal, head.state_dict().values(), before))
     report = load_backbone(model, classifier(source, 5))

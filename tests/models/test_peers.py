@@ -5,6 +5,7 @@
 import peers
 import pytest
 import timm
+from helpers import weights
 from mmpretrain.models import SwinTransformerV2 as MMPretrainSwin
 from torchvision.models.swin_transformer import (
     PatchMergingV2,
@@ -26,7 +27,7 @@ def test_features_equal_timm(awake, side, window, pretrained):
         'swinv2_tiny_window8_256', img_size=side, window_size=window, num_classes=0,
         embed_dim=NANO['embed_dims'], depths=NANO['depths'], num_heads=NANO['num_heads'],
         pretrained_window_sizes=tuple(pretrained or (0, 0, 0, 0)))
-    peers.load(peer, peers.to_timm(model.state_dict()))
+    peers.load(peer, peers.to_timm(weights(model)))
 
     def trunks(x):
         outs = peer.forward_intermediates(x, intermediates_only=True)
@@ -43,7 +44,7 @@ def test_features_equal_torchvision(awake, window, stages):
     peer = SwinTransformer(
         [4, 4], arch['embed_dims'], arch['depths'], arch['num_heads'], [window, window],
         num_classes=1, block=SwinTransformerBlockV2, downsample_layer=PatchMergingV2)
-    peers.load(peer, peers.to_torchvision(model.state_dict()))
+    peers.load(peer, peers.to_torchvision(weights(model)))
 
     def trunks(x):
         outs = []
@@ -65,7 +66,7 @@ def test_features_equal_mmpretrain(awake, windows, pretrained):
     arch['extra_norm_every_n_blocks'] = arch.pop('extra_norm_every')
     peer = MMPretrainSwin(arch, window_size=windows, pretrained_window_sizes=pretrained,
                           out_indices=(0, 1, 2, 3), norm_cfg=None)
-    peers.load(peer, peers.to_mmpretrain(model.state_dict()))
+    peers.load(peer, peers.to_mmpretrain(weights(model)))
     peers.check(model, peer, lambda x: [out.permute(0, 2, 3, 1) for out in peer(x)], 256)
 
 
@@ -74,5 +75,5 @@ def test_the_extra_trunk_norms_equal_mmpretrain(awake):
     model = awake(SwinTransformerV2(arch, window_size=8, out_indices=(0, 1)))
     arch['extra_norm_every_n_blocks'] = arch.pop('extra_norm_every')
     peer = MMPretrainSwin(arch, window_size=8, out_indices=(0, 1), norm_cfg=None)
-    peers.load(peer, peers.to_mmpretrain(model.state_dict()))
+    peers.load(peer, peers.to_mmpretrain(weights(model)))
     peers.check(model, peer, lambda x: [out.permute(0, 2, 3, 1) for out in peer(x)], 64)

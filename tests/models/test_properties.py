@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import needs
+from helpers import needs, weights
 
 from swinv2_mm import SwinTransformerV2, SwinTransformerV2Video
 from swinv2_mm.models import sequential, windows
@@ -127,7 +127,7 @@ def test_rows_and_columns_are_not_mixed_up(awake):
                                     pretrained_window_sizes=(6, 0))).double().eval()
     turned = SwinTransformerV2(**PAIR, window_size=(3, 4), patch_size=(4, 2),
                                pretrained_window_sizes=(0, 6)).double().eval()
-    state = model.state_dict()
+    state = weights(model)
     for name, value in state.items():
         if name.endswith('patch_embed.proj.weight'):
             state[name] = value.transpose(2, 3)
@@ -166,7 +166,7 @@ def test_a_video_of_equal_frames_has_the_features_of_its_image(awake, frames, wi
         **PAIR, window_size=window[1:], pretrained_window_sizes=6)).double().eval()
     model = SwinTransformerV2Video(**PAIR, window_size=window, patch_size=(2, 4, 4),
                                    pretrained_window_sizes=(0, 6, 6)).double().eval()
-    state = image_model.state_dict()
+    state = weights(image_model)
     for name, value in state.items():
         if name == 'patch_embed.proj.weight':
             state[name] = value[:, :, None].repeat(1, 1, 2, 1, 1) / 2

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from conftest import awaken
-from helpers import paired
+from helpers import paired, weights
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -28,14 +28,14 @@ def fresh(model, x):
     """The features of a new model with these weights, which has kept nothing; a plain forward."""
     dtype = next(model.parameters()).dtype
     twin = SwinTransformerV2(**SETTINGS).to(dtype)
-    twin.load_state_dict(model.state_dict())
+    twin.load_state_dict(weights(model))
     with torch.no_grad():
         return twin(x.to(dtype))
 
 
 def saved(model):
     file = io.BytesIO()
-    torch.save(model.state_dict(), file)
+    torch.save(weights(model), file)
     file.seek(0)
     twin = SwinTransformerV2(**SETTINGS).to(next(model.parameters()).dtype)
     twin.load_state_dict(torch.load(file, weights_only=True))
@@ -62,13 +62,13 @@ def averaged(model):
 
 def loaded(model):
     model.load_state_dict({name: value * 1.1 if value.is_floating_point() else value
-                           for name, value in model.state_dict().items()})
+                           for name, value in weights(model).items()})
     return model
 
 
 def assigned(model):
     state = {name: value.clone() * 0.9 if value.is_floating_point() else value.clone()
-             for name, value in model.state_dict().items()}
+             for name, value in weights(model).items()}
     model.load_state_dict(state, assign=True)
     return model
 
@@ -77,7 +77,7 @@ def functional(model):
     with torch.no_grad():
         torch.func.functional_call(model, {
             name: value * 2 if value.is_floating_point() else value
-            for name, value in model.state_dict().items()}, images(SIZES[0]).to(dtype(model)))
+            for name, value in weights(model).items()}, images(SIZES[0]).to(dtype(model)))
     return model
 
 
@@ -125,12 +125,12 @@ def test_features_do_not_depend_on_what_was_done_before(history):
 @pytest.mark.parametrize('action', ACTIONS)
 def test_a_state_dict_is_the_same_before_and_after_evaluation(action):
     model = ACTIONS[action](awaken(SwinTransformerV2(**SETTINGS)).double())
-    before = {name: value.clone() for name, value in model.state_dict().items()}
+    before = {name: value.clone() for name, value in weights(model).items()}
     model.eval()
     with torch.no_grad():
         for size in SIZES:
             model(images(size).to(dtype(model)))
-    after = model.state_dict()
+    after = weights(model)
     assert list(after) == list(before)
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert not list(model.named_buffers()) or set(dict(model.named_buffers())) <= set(before)

@@ -2,6 +2,7 @@
 import peers
 import pytest
 import torch
+from helpers import weights
 from transformers import Swinv2Backbone, Swinv2Config, Swinv2Model
 from transformers.models.swinv2 import modeling_swinv2
 
@@ -27,7 +28,7 @@ def build(awake, cls, side, window, pretrained, arch=NANO, **settings):
 
 
 def load(model, peer):
-    peers.load(peer, peers.to_transformers(model.state_dict()), ignored='layernorm|hidden_states')
+    peers.load(peer, peers.to_transformers(weights(model)), ignored='layernorm|hidden_states')
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Conversion to and from transformers' layout, verified with its own model."""
 import torch
 from conftest import awaken
-from helpers import checked, run_tool
+from helpers import checked, run_tool, weights
 
 from swinv2_mm import SwinTransformerV2
 from swinv2_mm.checkpoints import from_native, read_checkpoint, to_native
@@ -12,7 +12,7 @@ WINDOWS = [((16, 16), (12, 12))] * 3 + [((8, 8), (6, 6))]
 
 def test_a_conversion_there_and_back_is_verified_with_both_libraries(tmp_path):
     model = awaken(SwinTransformerV2('nano', out_indices=(3,)))
-    native = model.state_dict() | {'head.weight': torch.randn(10, 256) / 16,
+    native = weights(model) | {'head.weight': torch.randn(10, 256) / 16,
                                    'head.bias': torch.randn(10)}
     torch.save({'model': from_native(native, 'official', WINDOWS)}, tmp_path / 'in.pth')
     out, back = tmp_path / 'out.safetensors', tmp_path / 'back.pth'

@@ -14,11 +14,14 @@ from torch import Tensor
 
 import swinv2_mm
 from swinv2_mm import ARCHS
-from swinv2_mm.checkpoints import pretrained_windows, windows_of_name
+from swinv2_mm.checkpoints import pretrained_windows, to_native, windows_of_name
+from swinv2_mm.checkpoints.beside import windows_beside
 from swinv2_mm.checkpoints.read import Contents, read_contents
+from swinv2_mm.checkpoints.transfer import arch_of, resolved
 from swinv2_mm.utils.errors import UserError
 
-Windows = list[tuple[tuple[int, ...], tuple[int, ...]]]  # of each stage: window, normaliser
+# Of each stage: window, and normaliser, which may be 0 for the window in use.
+Windows = list[tuple[tuple[int, ...], tuple[int, ...]]]
 
 
 @contextlib.contextmanager
@@ -48,6 +51,10 @@ def windows_in(contents: Contents, source: str) -> tuple[Windows | None, str]:
             raise UserError(f'The metadata swinv2_windows of {source} must be a list of [window, '
                             f'normaliser] per stage, got {written[:60]!r}: remove or correct '
                             'it.') from error
+    with sentences():
+        found = windows_beside(source, arch_of(to_native(contents.state)))
+    if found:
+        return found, 'by the config.json beside it'
     found = windows_of_name(source)
     return (found, 'by its name') if found else (None, 'nothing in the file or its name says')
 
@@ -82,7 +89,7 @@ def settle_windows(args, contents: Contents) -> tuple[Windows | None, str]:
         raise UserError('--window-size is for image models, and the file is of a video model: '
                         'leave it out.')
     given = [((w, w), (n, n)) for w, n in zip(args.window_size, pretrained)]
-    if found and given != found:
+    if found and given != resolved(found):
         raise UserError(f'The windows must be those of the file, {show(found)} {said}, got '
                         f'{show(given)}: leave --window-size out.')
     return given, 'as given'
@@ -160,7 +167,7 @@ def save(state: dict[str, Tensor], path: Path, metadata: dict[str, str], key: st
         if path.suffix == '.safetensors':
             _save_safetensors(state, path, metadata)
         else:
-            torch.save({key: state} if key else state, path)
+            torch.save({key: state, 'meta': metadata} if key else state, path)
     except (OSError, RuntimeError) as error:  # torch raises RuntimeError on a full disk
         raise UserError(f'{path.parent} must take the file, and writing it failed '
                         f'({str(error).splitlines()[0]}): make room or give another path; nothing '

@@ -21,12 +21,13 @@ from swinv2_mm.apis.conversion import peer_models
 from swinv2_mm.apis.conversion.checkpoint_files import Windows
 from swinv2_mm.checkpoints import LAYOUTS, detect_layout, from_native, plan, plan_back, to_native
 from swinv2_mm.checkpoints.read import read_checkpoint
-from swinv2_mm.checkpoints.transfer import PATCH, arch_of
+from swinv2_mm.checkpoints.transfer import PATCH, arch_of, resolved
 from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError
 
 # The key around the state dict that the library's own loader asks for in a torch file.
-WRAPPERS = dict(official='model', simmim='model', mmpretrain='state_dict', native='state_dict')
+WRAPPERS = dict(official='model', simmim='model', mmpretrain='state_dict', native='state_dict',
+                timm='state_dict')
 ENDINGS = ('.safetensors', '.pth', '.pt', '.bin')
 INDEX = re.compile(r'\b((?:layers|stages|blocks|features)[._])\d+(?:\.\d+\b)?')
 # What a change of values is called, from the file's side.
@@ -184,7 +185,7 @@ def report(args, contents, layout: str, native, converted, windows: Windows | No
         print(f'windows: unknown ({said}); --window-size names them' +
               f'; without, the strict loader of {args.to} misses its position tables'
               * (args.to == 'torchvision'))
-    kept = args.output.endswith('.safetensors') or args.to not in ('timm', 'transformers')
+    kept = args.output.endswith('.safetensors') or args.to != 'transformers'
     if windows and not kept:
         print(f'a torch file in the layout {args.to} keeps no windows: note them')
     before, after = parameters(contents.state, layout), parameters(converted, args.to)
@@ -199,6 +200,8 @@ def main():
                         'give such a name.')
     contents = files.read(args.input, args.ema)
     windows, said = files.settle_windows(args, contents)
+    if windows and args.to != 'native':
+        windows = resolved(windows)
     with files.sentences():
         layout = detect_layout(contents.state)
         native = to_native(contents.state, layout)

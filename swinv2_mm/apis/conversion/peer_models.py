@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from swinv2_mm import SwinTransformerV2
+from swinv2_mm.checkpoints.transfer import RECORD
 from swinv2_mm.utils.errors import UserError
 
 BOUND = 1e-4  # in float32, on features of size 1; 24 blocks agree to about 1e-5
@@ -80,7 +81,8 @@ def compare(layout: str, state: dict[str, Tensor], model: Model,
     ours = SwinTransformerV2(
         model.arch, model.channels, model.patch, [window for window, _ in model.windows],
         [normaliser for _, normaliser in model.windows], out_indices=model.outs[-1:])
-    ours.load_state_dict({k: v for k, v in native.items() if k in ours.state_dict()})
+    names = set(ours.state_dict()) - {RECORD}
+    ours.load_state_dict({k: v for k, v in native.items() if k in names})
     image = torch.randn(1, model.channels, model.side, model.side,
                         generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
