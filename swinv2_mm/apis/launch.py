@@ -30,13 +30,14 @@ class Options(DictAction):
         super().__call__(parser, namespace, values, option_string)
 
 
-def override(cfg: Config, options: dict, testing: bool | None = None) -> None:
+def override(cfg: Config, options: dict, testing: bool | None = None,
+             rules: dict[str, str] | None = None) -> None:
     """Merge settings KEY: VALUE into a config, in place.
 
     A name that is not there is a new setting, but one that a name beside it resembles closely is
     taken for a slip, which mmengine would add without a word and nothing would ever read. Where
     there is a `type`, its constructor knows better, and says so itself. Options that nothing reads
-    are refused or told; `testing` says for which tool.
+    are refused or told; `testing` says for which tool, `rules` what its other arguments overrule.
     """
     for key in options:
         beside, names = cfg._cfg_dict, key.split('.')
@@ -60,7 +61,7 @@ def override(cfg: Config, options: dict, testing: bool | None = None) -> None:
     before = overrides.snapshot(cfg) if options else cfg
     cfg.merge_from_dict(options)
     if testing is not None and options:
-        overrides.tell_unread(before, cfg, options, testing)
+        overrides.tell_unread(before, cfg, options, testing, rules or {})
 
 
 def _slip_of(name: str, names) -> str | None:
@@ -114,7 +115,8 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.launcher = args.launcher
     if cfg.get('compile'):
         versions.require('torch.compile of this backbone', 'take `compile` out of the config')
-    override(cfg, args.cfg_options, testing=hasattr(args, 'checkpoint'))
+    override(cfg, args.cfg_options, testing=hasattr(args, 'checkpoint'),
+             rules=overrides.overruled(vars(args)))
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(
         Path('work_dirs') / Path(args.config).stem)
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':

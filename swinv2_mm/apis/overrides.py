@@ -70,8 +70,37 @@ def _shown(value) -> str:
     return f'"{text}"' if isinstance(value, (list, tuple, dict)) else str(value)
 
 
-def tell_unread(before: Config, cfg: Config, options: dict, testing: bool) -> None:
-    """Print the options that this tool does not read, and those that change nothing."""
+def overruled(arguments: dict) -> dict[str, str]:
+    """{start of a setting's name: why it is not read}, by the other arguments of a tool."""
+    testing = 'checkpoint' in arguments
+    rules = {
+        'work_dir': arguments.get('work_dir') and '--work-dir is given',
+        'load_from': (testing and 'the checkpoint of the command line is'
+                      or arguments.get('resume') and '--resume is given'),
+        'randomness': (arguments.get('seed') is not None or arguments.get('deterministic'))
+        and '--seed and --deterministic are',
+        'val_': arguments.get('no_validate') and '--no-validate is given',
+        'tta_': testing and not arguments.get('tta') and '--tta is not given',
+        'test_dataloader.dataset.pipeline': arguments.get('tta') and '--tta takes tta_pipeline',
+        'auto_scale_lr.base_batch_size': arguments.get('auto_scale_lr') is False
+        and '--auto-scale-lr is not given'}
+    return {start: why for start, why in rules.items() if why}
+
+
+def tell_unread(before: Config, cfg: Config, options: dict, testing: bool,
+                rules: dict[str, str]) -> None:
+    """Print the options that this tool does not read, and those that change nothing.
+
+    `rules` are those of `overruled`.
+    """
+    for key in options:
+        for start, why in rules.items():
+            if key.startswith(start) and not (start.startswith('auto') and (
+                    cfg.get('auto_scale_lr') or {}).get('enable')):
+                print(f'Of --cfg-options, {key} is not read, as {why}.', flush=True)
+        if beside := _beside(before, key):
+            print(f'Of --cfg-options, {key} is a new name beside {", ".join(beside)}: where '
+                  'nothing reads it, nothing changes.', flush=True)
     foreign = TRAINING if testing else TESTING
     tool = 'tools/train.py' if testing else 'tools/test.py'
     other = [key for key in options if key.partition('.')[0] in foreign]
@@ -86,6 +115,23 @@ def tell_unread(before: Config, cfg: Config, options: dict, testing: bool) -> No
         cfg, key)[1])]
     if same:
         print(f'Of --cfg-options, {", ".join(same)} is so in the config already.', flush=True)
+
+
+def _beside(before: Config, key: str) -> list[str]:
+    """The names beside a new one, inside a dict whose reader takes any name and looks up its own.
+
+    Where there is a `type`, and for loaders and loops, an unknown name is an error by itself.
+    """
+    node, names = before, key.split('.')
+    for depth, name in enumerate(names):
+        if isinstance(node, (list, tuple)) and name.isdigit() and int(name) < len(node):
+            node = node[int(name)]
+        elif isinstance(node, (dict, Config)) and name in node:
+            node = node[name]
+        else:
+            any_name = depth > 1 and isinstance(node, dict) and 'type' not in node
+            return sorted(map(str, node)) if any_name else []
+    return []
 
 
 def _at(cfg, key: str) -> tuple[bool, object]:

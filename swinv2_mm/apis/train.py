@@ -1,6 +1,4 @@
 """Train a model: python tools/train.py CONFIG [options]. mmengine's Runner does the work."""
-from importlib import metadata
-
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
@@ -48,7 +46,6 @@ def apply(args, cfg: Config) -> None:
             raise UserError('--auto-scale-lr needs auto_scale_lr=dict(base_batch_size=...) '
                             'in the config, which has none: add it.')
         cfg.auto_scale_lr.enable = True
-    _check_class_weights(cfg)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.seed is not None or args.deterministic:
@@ -68,30 +65,6 @@ def _add_hooks(cfg: Config) -> None:
         custom.append(dict(type='swinv2_mm.NumericsHook'))
     custom += [dict(type='swinv2_mm.ScheduleHook'), dict(type='swinv2_mm.PositionsHook')]
     cfg.custom_hooks = custom
-
-
-def _has_mmseg_1_2() -> bool:
-    try:
-        return metadata.version('mmsegmentation').startswith('1.2.')
-    except metadata.PackageNotFoundError:
-        return False
-
-
-def _as_list(settings) -> list:
-    return settings if isinstance(settings, list) else [settings]
-
-
-def _check_class_weights(cfg: Config) -> None:
-    """mmsegmentation 1.2 looks up the weight of pixels to ignore as well, and fails there."""
-    if cfg.get('default_scope') != 'mmseg' or not _has_mmseg_1_2():
-        return
-    for part in ('decode_head', 'auxiliary_head'):
-        for head in _as_list(cfg.model.get(part) or []):
-            if any(loss.get('class_weight') for loss in _as_list(head.get('loss_decode') or [])):
-                raise UserError(
-                    f'class_weight needs onedl-mmsegmentation 1.4, mmsegmentation 1.2 fails at '
-                    f'pixels to ignore: add --cfg-options model.{part}.loss_decode.class_weight='
-                    'None, or take it out of the config.')
 
 
 def main():

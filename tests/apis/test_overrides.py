@@ -7,7 +7,7 @@ import pytest
 from helpers import ROOT
 from mmengine.config import Config
 
-from swinv2_mm.apis import launch
+from swinv2_mm.apis import launch, overrides
 from swinv2_mm.utils.errors import UserError
 
 BCCD = ROOT / 'configs/det/swinv2_n_cascade_bccd.py'
@@ -69,9 +69,36 @@ def test_a_preprocessor_beside_that_of_the_model_is_refused(tmp_path):
     ('nothing.at_all=3', False, 'nothing.at_all is a new name, which mmengine does not read'),
     ('train_dataloader.batch_size=4', False, 'is so in the config already'),
     ('train_dataloader.batch_size=3', False, None),
+    ('model.test_cfg.rcnn.score_threshold=0.5', True, 'is a new name beside mask_thr_binary, max_'),
+    ('train_dataloader.dataset.metainfo.names=3', False, 'is a new name beside classes, palette'),
+    ('model.backbone.frozen_stages=3', False, None),  # its constructor says what it takes
 ])
 def test_an_option_that_changes_nothing_is_told(option, testing, said, capsys):
     cfg = Config.fromfile(ROOT / 'configs/demo/det_nano.py')
     launch.override(cfg, parsed(option), testing=testing)
     out = capsys.readouterr().out
     assert (said in out) if said else out == ''
+
+
+@pytest.mark.parametrize('option, arguments, said', [
+    ('work_dir=a', dict(work_dir='b'), 'as --work-dir is given'),
+    ('load_from=a.pth', dict(checkpoint='b.pth'), 'as the checkpoint of the command line is'),
+    ('load_from=a.pth', dict(resume='auto'), 'as --resume is given'),
+    ('randomness.seed=3', dict(seed=0), 'as --seed and --deterministic are'),
+    ('val_evaluator.metric=bbox', dict(no_validate=True), 'as --no-validate is given'),
+    ('tta_model.tta_cfg.nms.iou_threshold=0.9', dict(checkpoint='b', tta=False), 'as --tta is not'),
+    ('test_dataloader.dataset.pipeline.1.scale="(9,9)"', dict(checkpoint='b', tta=True),
+     'as --tta takes tta_pipeline'),
+    ('auto_scale_lr.base_batch_size=3', dict(auto_scale_lr=False), 'as --auto-scale-lr is not'),
+    ('work_dir=a', dict(work_dir=None), None),
+    ('val_evaluator.metric=bbox', dict(no_validate=False), None),
+    ('tta_model.tta_cfg.nms.iou_threshold=0.9', dict(checkpoint='b', tta=True), None),
+    ('auto_scale_lr.base_batch_size=3', dict(auto_scale_lr=True), None),
+])
+def test_an_option_that_another_argument_overrules_is_told(option, arguments, said, capsys):
+    cfg = Config.fromfile(ROOT / 'configs/det/swinv2_t_cascade.py')
+    launch.override(cfg, parsed(option), testing='checkpoint' in arguments,
+                    rules=overrides.overruled(arguments))
+    out = capsys.readouterr().out
+    assert (f'{option.partition("=")[0]} is not read, {said}' in out) if said else (
+        'is not read, as' not in out)

@@ -88,7 +88,7 @@ def test_a_missing_empty_or_foreign_list_is_refused(folder):
     assert refusal(folder, ann_file='nowhere.txt').startswith('There is no annotation file at')
     write(folder)
     assert refusal(folder).startswith('FOLDER/train.txt must name at least one video, got none')
-    (folder / 'train.txt').write_bytes(b'\xff\xfe\x00\x81')
+    (folder / 'train.txt').write_bytes(b'\x81\xff\x00')
     assert refusal(folder).startswith('FOLDER/train.txt must be a text file with lines PATH LABEL')
 
 

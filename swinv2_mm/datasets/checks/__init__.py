@@ -4,32 +4,38 @@ tools/train.py, tools/test.py and tools/dataset/check.py call `findings` on the 
 that none of them knows more than another:
 
     settings.py         evaluator, loader and model belong together
+    counts.py           so do all numbers of classes
     truth.py            metric and loader read the same, the splits mean the same classes
     coco.py, ...        one module for each library: the data set, its lists, classes and labels
       boxes.py          one entry of COCO json after another
       teaching.py       all objects of a file together
+    stored.py           what took long, until its files change
+    inventory.py        all files, each with the check it needs, and the lists line by line
 """
 from __future__ import annotations
 
 import importlib
 import os
-from collections import Counter
 from collections.abc import Iterator
 
 from mmengine.config import Config
+from mmengine.registry import DATASETS, DefaultScope
 
 from swinv2_mm.utils.errors import UserError
 
 from .findings import KINDS, Finding
 
-MODULES = {'mmdet': 'coco', 'mmseg': 'segmentation', 'mmaction': 'video',
-           'mmpretrain': 'classification'}
+MODULES = {'mmdet': ('coco', 'listed'), 'mmseg': ('segmentation',), 'mmaction': ('video',),
+           'mmpretrain': ('classification',)}
+
+
+FEW = 3  # warnings of a kind that are printed one by one
 
 
 def check_data(cfg: Config, *splits: str) -> None:
     """Check what the named splits ('train', 'val', 'test') will use; UserError for what is wrong.
 
-    Warnings are printed, one line a kind and file. Once is enough: the first rank does it. Every
+    Warnings are printed, many of a kind as one line. Once is enough: the first rank does it. Every
     rank reads COCO json as datasets/repairs.py says from then on.
     """
     if cfg.get('default_scope') == 'mmdet':
@@ -51,17 +57,16 @@ def check_data(cfg: Config, *splits: str) -> None:
 
 
 def _print_warnings(found: list[Finding]) -> None:
-    firsts, counts = {}, Counter()
+    kinds: dict = {}
     for finding in found:
-        key = finding.kind, finding.where
-        firsts.setdefault(key, finding)
-        counts[key] += 1
-    for key, first in firsts.items():
-        if counts[key] > 1:
-            print(f'Warning: {counts[key]} times {first.kind!r} ({KINDS[first.kind][0]}), the '
-                  f'first: {first.sentence}', flush=True)
-        elif first.kind != 'no objects':
-            print(f'Warning: {first.sentence}', flush=True)
+        kinds.setdefault(finding.kind, []).append(finding)
+    for name, some in kinds.items():
+        if len(some) > FEW:
+            print(f'Warning: {len(some)} times {name!r} ({KINDS[name][0]}), the first: '
+                  f'{some[0].sentence}', flush=True)
+        elif name != 'no objects':
+            for finding in some:
+                print(f'Warning: {finding.sentence}', flush=True)
 
 
 def findings(cfg: Config, splits: tuple[str, ...], cache: dict | None = None) -> Iterator[Finding]:
@@ -69,26 +74,52 @@ def findings(cfg: Config, splits: tuple[str, ...], cache: dict | None = None) ->
 
     `cache` takes the json files that were read: {path: content}.
     """
-    from . import settings, truth
+    from . import counts, settings, stored
     from .configured import Run
 
     run = Run(cfg, tuple(splits), {} if cache is None else cache)
-    for split in splits:
-        for dataset in run.datasets(split):
-            yield from of_dataset(run, dataset, split)
-    for check in (*truth.CHECKS, *settings.CHECKS):
-        yield from check(run)
+    if run.scope == 'mmaction':
+        importlib.import_module('swinv2_mm.utils.compat')  # else mmaction2 does not import
+    with DefaultScope.overwrite_default_scope(run.scope or 'mmengine'):
+        # Folders of maps and of classes may change without their times: those are read again.
+        found = stored.found(run, lambda: _of_data(run)) if run.scope == 'mmdet' else _of_data(run)
+        for check in (*settings.CHECKS, *counts.CHECKS):
+            found = [*found, *check(run)]
+    yield from found
+
+
+def _of_data(run) -> list[Finding]:
+    from . import truth
+    found = [finding for split in run.splits for dataset in run.datasets(split)
+             for finding in of_dataset(run, dataset, split)]
+    return found + [finding for check in truth.CHECKS for finding in check(run)]
 
 
 def of_dataset(run, dataset: dict, split: str) -> Iterator[Finding]:
     """Findings on one data set by the rules of its library; others are let be."""
-    if module := MODULES.get(run.scope):
-        where = f'{split}_dataloader'
+    where, said = f'{split}_dataloader', False
+    for module in MODULES.get(run.scope, ()):
         find = importlib.import_module(f'{__name__}.{module}').find
         try:
             yield from find(dataset, where, run.cfg['model'], run.wanted(split))
         except UserError as error:
+            said = True
             yield Finding('set-up', where, str(error))
+    if run.scope in MODULES:
+        yield from _of_lists(run, dataset, where, said)
+
+
+def _of_lists(run, dataset: dict, where: str, said: bool) -> Iterator[Finding]:
+    """What is wrong with the lists of one data set, line by line; `said`: they cannot be read."""
+    from . import inventory
+    try:
+        for item in inventory.of_dataset(dataset, where, run.cfg['model'], run.scope, run.cache):
+            if isinstance(item, Finding):
+                yield item
+    except Exception as error:  # noqa: BLE001 - libraries raise what they like
+        if not said:
+            yield Finding('set-up', where, f'The data of {where}.dataset cannot be listed '
+                          f'({type(error).__name__}: {error}): mend its settings.')
 
 
 def steps_in(pipeline) -> Iterator[dict]:
@@ -103,6 +134,14 @@ def steps_in(pipeline) -> Iterator[dict]:
 def kind(node: dict) -> str:
     """The name of a type without its scope."""
     return str(node.get('type')).rpartition('.')[2]
+
+
+def class_of(dataset: dict) -> type | None:
+    """The class of a data set, by the registry of the default scope; None where there is none."""
+    if not isinstance(dataset.get('type'), str):
+        return dataset.get('type')
+    with DATASETS.switch_scope_and_registry(None) as registry:
+        return registry.get(dataset['type'])
 
 
 def class_counts(node, place: str = 'model') -> Iterator[tuple[str, int]]:
@@ -120,6 +159,17 @@ def class_counts(node, place: str = 'model') -> Iterator[tuple[str, int]]:
     for name, child in children:
         if isinstance(child, (dict, list)):
             yield from class_counts(child, name)
+
+
+def nodes(node, place: str) -> Iterator[tuple[str, dict]]:
+    """All dicts inside a config, each with its place."""
+    if isinstance(node, dict):
+        yield place, node
+    parts = [(f'{place}.{key}', value) for key, value in node.items()] if isinstance(
+        node, dict) else [(f'{place}[{i}]', value) for i, value in enumerate(node)]
+    for name, part in parts:
+        if isinstance(part, (dict, list, tuple)):
+            yield from nodes(part, name)
 
 
 def datasets_in(dataset) -> Iterator[dict]:

@@ -201,7 +201,7 @@ def _count(entry: dict, objects: Objects, mask, left_out: bool) -> None:
     if mask is None:
         objects.no_mask.append((ident, category, left_out))
     if not left_out and not entry.get('ignore'):
-        (objects.crowds if entry.get('iscrowd') else objects.of_use)[category] += 1
+        (objects.crowds if entry.get('iscrowd') == 1 else objects.of_use)[category] += 1
 
 
 def _angle(entry: dict) -> float:

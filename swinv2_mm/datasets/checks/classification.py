@@ -14,7 +14,7 @@ from swinv2_mm.utils.errors import UserError, check_file, did_you_mean, short
 
 from . import class_counts, pictures
 from .findings import Finding
-from .paths import check_names
+from .paths import check_names, check_plain
 
 TYPES = ('CustomDataset', 'ImageNet', 'ImageNet21k')
 
@@ -39,7 +39,8 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
         lines = _check_list(listed, number, folder, where)
         check_names((name for name, _ in lines), folder, root, listed, where)
         used = {label for _, label in lines}
-        held = {name: label in used for label, name in enumerate(names or ())} if lines else {}
+        held = {name: label in used for label, name in enumerate(
+            names or range(number or 0))} if lines else {}
         images = [os.path.join(folder, name) for name, _ in lines]
     else:
         others = _folders_of_others(wanted, where) if not names else ()
@@ -179,6 +180,7 @@ def _check_list(path: str, number: int | None, folder: str,
     """The images that a list names, with their labels, once its lines are found to be right."""
     if '://' in path:
         return []
+    check_plain(path)
     limit, names = number if number is not None else float('inf'), []
     for place, line in enumerate(_lines(path), 1):
         image, _, label = line.strip().rpartition(' ')

@@ -14,16 +14,39 @@ from pathlib import Path
 
 from swinv2_mm.utils.errors import UserError, check_file, did_you_mean, short
 
-from . import class_counts, packages, pictures, teaching
+from . import class_counts, class_of, kind, packages, pictures, teaching
 from .boxes import Objects, check_entries
 from .findings import Finding
 from .masks import Slim
-from .paths import leads_out
+from .paths import check_plain, leads_out
+
+# Data sets of mmdet that read COCO json in a way of their own, which is known here.
+KNOWN = ('Objects365V1Dataset', 'Objects365V2Dataset', 'LVISV05Dataset', 'LVISV1Dataset')
 
 
 def is_coco(dataset: dict) -> bool:
-    """Whether a data set is read as COCO json."""
-    return str(dataset.get('type')).rpartition('.')[2] == 'CocoDataset'
+    """Whether a data set is read as COCO json: by CocoDataset, or one that reads as it does."""
+    if kind(dataset) == 'CocoDataset':
+        return True
+    cls = class_of(dataset)
+    base = next((base for base in getattr(cls, '__mro__', ()) if base.__name__ == 'CocoDataset'
+                 and base.__module__.startswith('mmdet.')), None)
+    return base is not None and (kind(dataset) in KNOWN or (
+        cls.load_data_list is base.load_data_list
+        and cls.parse_data_info is base.parse_data_info))
+
+
+def _as_read(content: dict, dataset: dict) -> dict:
+    """Put names of images and the order of categories as the data set reads them, in place."""
+    name = kind(dataset)
+    if name == 'Objects365V1Dataset':
+        content['categories'].sort(key=lambda category: category.get('id', 0))
+    for image in content['images'] if name in KNOWN[1:] else ():
+        if isinstance(image, dict) and name == 'LVISV1Dataset' and 'coco_url' in image:
+            image['file_name'] = '/'.join(str(image['coco_url']).rsplit('/', 2)[-2:])
+        elif isinstance(image, dict) and name == 'Objects365V2Dataset' and 'file_name' in image:
+            image['file_name'] = '/'.join(str(image['file_name']).rsplit('/', 2)[-2:])
+    return content
 
 
 def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
@@ -37,9 +60,10 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
     path = annotation_file(dataset)
     check_file(path, 'annotation file', f'put the data there, or set data_root and ann_file of '
                f'{where}.dataset')
-    content = read(path, wanted.cache, without_annotations=where == 'test_dataloader')
+    content = read(path, wanted.cache, where == 'test_dataloader', dataset)
     classes = class_names(dataset, where)
-    _check_classes(classes, content, path, where, wanted)
+    lvis = kind(dataset).startswith('LVIS')
+    _check_classes(classes, content, path, where, wanted, lvis)
     for place, count in class_counts(model):
         if count != len(classes):
             raise UserError(f'{place}.num_classes must be the number of classes of the data, '
@@ -49,25 +73,29 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
     objects = Objects()
     with _no_collection():
         found = list(check_entries(content, path, folder, root, objects))
-    yield from (_fatal(f) if f.kind == 'no boxes' and where == 'train_dataloader' else f
-                for f in found)
+    if lvis:
+        objects.lacking.pop('iscrowd', None)  # has none, and its metric asks for none
+    ids = {c['id']: c['name'] for c in content['categories'] if c.get('name') in classes
+           and isinstance(c.get('id'), int)}
+    taught = list(teaching.find(objects, ids, path, where, wanted)
+                  ) if 'annotations' in content else []
+    misread = any(finding.kind == 'not x, y, w, h' for finding in taught)
+    for finding in found:
+        if finding.kind != 'no boxes' or where != 'train_dataloader':
+            yield finding
+        elif not misread:  # else it says why
+            yield finding._replace(kind='nothing to learn',
+                                   cure='label something, or set ann_file')
+    yield from taught
     names = [image.get('file_name') for image in objects.images.values()]
     paths = [os.path.join(folder, name) for name in names
              if isinstance(name, str) and not leads_out(name, folder, root)]
+    wanted.run.looked_at.update(pictures.chosen(paths))
     yield from pictures.depth(paths, dataset.get('pipeline'), where)
-    if 'annotations' not in content:
-        if not wanted.format_only:
-            yield Finding('no field', path, 'has no annotations, so that there is nothing to score '
-                          'against', 'set format_only=True and outfile_prefix of test_evaluator, '
-                          'or use tools/infer.py')
-        return
-    ids = {c['id']: c['name'] for c in content['categories'] if c.get('name') in classes
-           and isinstance(c.get('id'), int)}
-    yield from teaching.find(objects, ids, path, where, wanted)
-
-
-def _fatal(finding: Finding) -> Finding:
-    return finding._replace(kind='nothing to learn', cure='label something, or set ann_file')
+    if 'annotations' not in content and not wanted.format_only:
+        yield Finding('no field', path, 'has no annotations, so that there is nothing to score by',
+                      'set format_only=True and outfile_prefix of test_evaluator, or use '
+                      'tools/infer.py')
 
 
 def annotation_file(dataset: dict) -> str:
@@ -77,21 +105,26 @@ def annotation_file(dataset: dict) -> str:
 
 def class_names(dataset: dict, where: str) -> tuple[str, ...]:
     """The classes of a data set: its own, or COCO's."""
-    classes = (dataset.get('metainfo') or {}).get('classes') or _coco_classes()
+    classes = (dataset.get('metainfo') or {}).get('classes') or _own_classes(dataset)
     if isinstance(classes, str):
         raise UserError(f'metainfo.classes of {where}.dataset must be a tuple of names, got the '
                         f'string {classes!r}: write ({classes!r},).')
     return tuple(classes)
 
 
-def _check_classes(classes: tuple, content: dict, path: str, where: str, wanted) -> None:
+def _check_classes(classes: tuple, content: dict, path: str, where: str, wanted,
+                   lvis: bool = False) -> None:
     """Raise UserError where the classes are not categories of the file in its order.
 
     What is advised depends on the other splits: what mends one must not break another.
     """
     names = tuple(category['name'] for category in content['categories'])
-    if classes == tuple(name for name in names if name in classes):
+    if classes == (names if lvis else tuple(name for name in names if name in classes)):
         return
+    if lvis and set(classes) < set(names):
+        raise UserError(f'metainfo.classes of {where}.dataset must be all categories of {path}, as '
+                        f'mmdet numbers the labels of LVIS by all of them, got {len(classes)} of '
+                        f'{len(names)}: use type CocoDataset for some of them.')
     rule = (f'metainfo.classes of {where}.dataset must be categories of {path} in the order of '
             f'that file, got {short(classes)} where the file has {short(names)}')
     others = [other for other in wanted.categories(where) if other != names]
@@ -116,8 +149,12 @@ def _check_classes(classes: tuple, content: dict, path: str, where: str, wanted)
     raise UserError(f'{rule}: set classes={short(right)} in all data sets.')
 
 
-def read(path: str, cache: dict | None = None, without_annotations: bool = False) -> dict:
-    """Parsed COCO json, with a Mask in place of each segmentation, as mmdet could read it."""
+def read(path: str, cache: dict | None = None, without_annotations: bool = False,
+         dataset: dict | None = None) -> dict:
+    """Parsed COCO json, with a Mask in place of each segmentation, as mmdet could read it.
+
+    `dataset` is what will read it, where that matters.
+    """
     if cache is not None and path in cache:
         content = cache[path]
     else:
@@ -129,15 +166,12 @@ def read(path: str, cache: dict | None = None, without_annotations: bool = False
         raise UserError(f'{path} is not COCO json: it must be an object with the lists images, '
                         f'annotations and categories, got {came}: convert the annotations to COCO '
                         'format first.')
-    return content
+    return _as_read(content, dataset) if dataset else content
 
 
 def _parsed(path: str) -> object:
+    check_plain(path)
     content = Path(path).read_bytes()
-    if content.startswith(b'\xef\xbb\xbf'):
-        raise UserError(f'{path} must be plain UTF-8 for mmdet to read it, and starts with a byte '
-                        'order mark: save it without (in Python: read it as utf-8-sig, write it as '
-                        'utf-8).')
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
@@ -179,6 +213,8 @@ def _fault(content, without_annotations: bool) -> str:
     return '' if named else 'a category without a name'
 
 
-def _coco_classes() -> tuple[str, ...]:
+def _own_classes(dataset: dict) -> tuple[str, ...]:
+    """The classes that a type of data set has by itself: COCO's where it names none."""
     from mmdet.datasets import CocoDataset
-    return CocoDataset.METAINFO['classes']
+    found = getattr(class_of(dataset), 'METAINFO', {}).get('classes')
+    return found or CocoDataset.METAINFO['classes']

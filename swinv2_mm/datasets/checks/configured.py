@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from . import coco, datasets_in, kind, steps_in
 from .teaching import WITH_MASK
 
-METRIC_OF_COCO = ('CocoMetric',)
+METRIC_OF_COCO = ('CocoMetric', 'CocoOccludedSeparatedMetric', 'LVISMetric')
 
 
 @dataclass
@@ -18,6 +18,7 @@ class Run:
     cfg: dict
     splits: tuple[str, ...]
     cache: dict = field(default_factory=dict)  # path of json -> its content
+    looked_at: set = field(default_factory=set)  # paths of pictures
 
     @property
     def scope(self) -> str | None:
@@ -44,6 +45,17 @@ class Run:
             found = found.get('metrics') or [found]
         return [metric for metric in ([found] if isinstance(found, dict) else found)
                 if isinstance(metric, dict)]
+
+    @property
+    def files(self) -> set[str]:
+        """All files that findings on COCO json are of, also those that are not there."""
+        found = set(self.looked_at)
+        for split in ('train', 'val', 'test'):
+            found.update(coco.annotation_file(dataset) for dataset in self.datasets(split)
+                         if isinstance(dataset.get('ann_file'), str))
+            found.update(metric['ann_file'] for metric in self.evaluators(split)
+                         if isinstance(metric.get('ann_file'), str))
+        return found
 
     def tested(self) -> Iterator[str]:
         """The splits to be run that are scored, not trained on."""
@@ -99,7 +111,7 @@ class Wanted:
                 if split == self.split or not os.path.isfile(path):
                     continue
                 try:
-                    content = coco.read(path, self.cache, without_annotations=True)
+                    content = coco.read(path, self.cache, True, dataset)
                 except ValueError:
                     continue  # said of that split
                 found.append(tuple(category['name'] for category in content['categories']))

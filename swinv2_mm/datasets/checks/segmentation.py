@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from swinv2_mm.utils.errors import UserError, check_file
+from swinv2_mm.utils.errors import UserError, check_file, did_you_mean
 
 from . import class_counts, pictures
 from .findings import Finding
 from .media import as_trained
-from .paths import check_names
+from .paths import check_names, check_plain
 
 SAMPLE = 1000  # maps that are read, evenly spread: a few seconds; ADE20K has 20,210
 
@@ -41,14 +41,14 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
     built = DATASETS.build(dict(dataset) | dict(pipeline=[], lazy_init=True))
     loader = _map_loader(dataset.get('pipeline') or [])
     pairs = _pairs(built, place, with_maps=loader is not None)
-    images, pipeline = [pair['img_path'] for pair in pairs], dataset.get('pipeline')
-    if where != 'train_dataloader':
-        yield from pictures.sizes(images, pipeline, wanted.batch_size, where)
-    yield from pictures.depth(images, pipeline, where)
+    if where != 'train_dataloader' and wanted.batch_size > 1:
+        steps = DATASETS.build(dict(dataset) | dict(lazy_init=True)).pipeline
+        yield from pictures.sizes(pairs, steps, wanted.batch_size, where)
+    yield from pictures.depth([pair['img_path'] for pair in pairs], dataset.get('pipeline'), where)
     if loader is not None:
         maps = [pair['seg_map_path'] for pair in pairs]
-        held = _check_maps(maps, built, loader, model, place)
-        yield from _taught(held, min(len(maps), SAMPLE), len(maps), built, where)
+        held, read = _check_maps(maps, built, loader, model, place)
+        yield from _taught(held, read, len(maps), built, where)
 
 
 def _taught(held: set[int], read: int, count: int, built, where: str) -> Iterator[Finding]:
@@ -61,7 +61,7 @@ def _taught(held: set[int], read: int, count: int, built, where: str) -> Iterato
     shown = ', '.join(map(repr, absent[:5])) + (', ...' if len(absent) > 5 else '')
     left_out = sorted(held - set(range(len(names))))
     also = (f'; {", ".join(map(str, left_out))}, which they hold, is what is left out: write '
-            f'the number of the class for it, or set label_map' if left_out else '')
+            f'the number of the class for it' if left_out else '')
     text = f'holds none of {shown} in the {read} of its {count} maps that were read'
     if len(absent) > len(names) - 2 and len(names) > 1:
         present = next((name for name in names if name not in absent), 'no class')
@@ -78,6 +78,14 @@ def _classes(dataset: dict, kind: type, place: str) -> tuple[str, ...]:
         came = f'the string {classes!r}' if classes else 'none'
         raise UserError(f'metainfo.classes of {place} must be a tuple of names in the order of '
                         f'the numbers in the maps, got {came}: set metainfo=dict(classes=(...)).')
+    known = kind.METAINFO.get('classes') or classes
+    unknown = [name for name in classes if name not in known]
+    if unknown:
+        near = did_you_mean(unknown[0], known)
+        raise UserError(f'metainfo.classes of {place} must be classes of {kind.__name__}, whose '
+                        f'maps are numbered by them, and {unknown[0]!r} is none: ' + (
+                            f'did you mean {near!r}?' if near else
+                            'set type to BaseSegDataset, with suffixes, for classes of your own.'))
     palette = (dataset.get('metainfo') or {}).get('palette') or classes
     if len(palette) != len(classes) and not kind.METAINFO.get('classes'):
         raise UserError(f'metainfo.palette of {place} must hold a colour for each class, '
@@ -105,6 +113,7 @@ def _pairs(built, place: str, with_maps: bool) -> list[dict]:
                             f'there, or set data_root and data_prefix.{key} of {place}.')
     if built.ann_file:
         check_file(built.ann_file, 'list of images', f'set ann_file of {place}')
+        check_plain(built.ann_file)
     pairs = built.load_data_list()
     if built.ann_file:
         root = os.path.abspath(built.data_root or '.')
@@ -126,16 +135,26 @@ def _pairs(built, place: str, with_maps: bool) -> list[dict]:
     return pairs
 
 
-def _check_maps(paths: list[str], built, loader: dict, model: dict, place: str) -> set[int]:
-    """All numbers in the maps, as trained; UserError for a map that training would stumble on."""
-    chosen = paths
-    if len(paths) > SAMPLE:
-        chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, SAMPLE).astype(int)]
+def _check_maps(paths: list[str], built, loader: dict, model: dict,
+                place: str) -> tuple[set[int], int]:
+    """All numbers in the maps, as trained, and how many maps were read: SAMPLE, or all.
+
+    UserError for a map that training would stumble on. Where a sample holds one class alone, the
+    others are read until another comes.
+    """
+    order, least = list(paths), len(paths)
+    if least > SAMPLE:
+        least = SAMPLE
+        first = np.linspace(0, len(paths) - 1, SAMPLE).astype(int).tolist()
+        order = [paths[i] for i in first] + [
+            paths[i] for i in sorted(set(range(len(paths))).difference(first))]
         print(f'{place}: the numbers in {SAMPLE} of its {len(paths)} maps are checked.', flush=True)
     names = built.metainfo['classes']
     ignored = set(_ignored(model)) or {255}
     shift, held = int(built.reduce_zero_label), set()
-    for path in chosen:
+    for count, path in enumerate(order):
+        if count >= least and len(held.intersection(range(len(names)))) > 1:
+            return held, count
         numbers = np.unique(_read(path, loader))
         trained = as_trained(numbers, built.reduce_zero_label, built.label_map)
         held.update(trained.tolist())
@@ -147,7 +166,7 @@ def _check_maps(paths: list[str], built, loader: dict, model: dict, place: str) 
                 f'{len(names)} classes and {", ".join(map(str, sorted(ignored)))} for what is '
                 f'left out, and {path} holds {shown}: change the map, or metainfo.classes and '
                 'num_classes of the heads.')
-    return held
+    return held, len(order)
 
 
 def _ignored(node: dict) -> Iterator[int]:

@@ -167,9 +167,21 @@ def _masks_and_boxes(objects: Objects, path: str) -> Iterator[Finding]:
     yield from _off(off, len(drawn), len(swapped), 'seem to be y before x', path)
     runs = [(ident, mask, _as_coco(*box, 0, 0)) for ident, box, width, height, _, mask
             in objects.boxes if mask and mask.runs is not None and mask.size == (height, width)]
-    runs = runs[::max(1, len(runs) // SAMPLE)]
-    off = [entry for entry in runs if (found := masks.drawn(entry[1]))
-           and masks.inside(found, entry[2]) < MOST]
+    runs, bad = runs[::max(1, len(runs) // SAMPLE)], {}
+    off = []
+    for ident, mask, box in runs:
+        try:
+            found = masks.drawn(mask)
+        except ValueError as error:
+            bad[ident] = str(error)
+            continue
+        if found and masks.inside(found, box) < MOST:
+            off.append((ident, mask, box))
+    if bad:
+        yield Finding('bad mask', path, f'has run lengths of another number of pixels than their '
+                      f'size in {_shown(list(bad))}, {len(bad)} of {len(runs)} that were drawn '
+                      f'(the first {next(iter(bad.values()))})', 'encode the masks anew, as '
+                      'pycocotools.mask.encode does', len(bad))
     turned = [entry for entry in off if (found := masks.drawn(entry[1], turned=True))
               and masks.inside(found, entry[2]) > 0.9]
     yield from _off(off, len(runs), len(turned), 'seem to be written row by row, where COCO goes '

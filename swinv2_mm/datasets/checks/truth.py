@@ -1,15 +1,18 @@
 """Whether a metric scores what its loader gives, and whether the splits mean the same classes."""
 from __future__ import annotations
 
+import filecmp
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from swinv2_mm.utils.errors import short
 
-from . import coco, kind
+from . import class_of, coco, kind
 from .configured import METRIC_OF_COCO, Run
 from .findings import Finding
+
+BY_FILE = ('AVAMetric', 'CocoPanopticMetric')  # metrics that read the file of their data set
 
 
 def same_truth(run: Run) -> Iterator[Finding]:
@@ -21,6 +24,22 @@ def same_truth(run: Run) -> Iterator[Finding]:
         for metric in run.evaluators(split):
             if paths and kind(metric) in METRIC_OF_COCO and not metric.get('format_only'):
                 yield from _compared(run, split, paths, metric.get('ann_file'))
+
+
+def same_file(run: Run) -> Iterator[Finding]:
+    """A metric of another format reads the file of its loader, or one of the same bytes."""
+    for split in run.tested():
+        paths = [coco.annotation_file(dataset) for dataset in run.datasets(split)
+                 if isinstance(dataset.get('ann_file'), str)]
+        for metric in run.evaluators(split) if len(paths) == 1 else ():
+            path = metric.get('ann_file')
+            if kind(metric) not in BY_FILE or not path or not all(
+                    map(os.path.isfile, (path, paths[0]))):
+                continue
+            if not filecmp.cmp(path, paths[0], shallow=False):
+                yield Finding('other truth', f'{split}_evaluator.ann_file', f'is {path!r}, where '
+                              f'the loader reads {paths[0]!r}, of other content',
+                              f'set it to {paths[0]!r}')
 
 
 def _compared(run: Run, split: str, paths: list[str], path: str | None) -> Iterator[Finding]:
@@ -104,13 +123,16 @@ def _objects(contents: list[dict]) -> set:
 
 def same_classes(run: Run) -> Iterator[Finding]:
     """All splits name the same classes in the same order, as labels are places in it."""
-    named = [(f'{split}_dataloader.dataset', names) for split in ('train', 'val', 'test')
-             for dataset in run.datasets(split) if (names := _classes(run, dataset))]
+    named = {}
+    for split in ('train', 'val', 'test'):
+        found = {names for dataset in run.datasets(split) if (names := classes_of(run, dataset))}
+        if len(found) == 1:  # else sets of several kinds, as models for any words are tested on
+            named[f'{split}_dataloader.dataset'] = found.pop()
     if not named:
         return
-    first, names = named[0]
-    for place, other in named[1:]:
-        if other == names or not any(split in place for split in run.splits):
+    first, names = next(iter(named.items()))
+    for place, other in named.items():
+        if other == names or place.partition('_')[0] not in run.splits:
             continue
         if run.scope == 'mmpretrain' and set(other) < set(names):
             continue  # a class without a folder: the check of folders says what to do
@@ -121,7 +143,7 @@ def same_classes(run: Run) -> Iterator[Finding]:
                       'same, and write the categories of json files in one order')
 
 
-def _classes(run: Run, dataset: dict) -> tuple[str, ...] | None:
+def classes_of(run: Run, dataset: dict) -> tuple[str, ...] | None:
     """The classes of a data set, in order; None where they are not known from here."""
     classes = (dataset.get('metainfo') or {}).get('classes') or dataset.get('classes')
     if isinstance(classes, str):
@@ -136,10 +158,8 @@ def _classes(run: Run, dataset: dict) -> tuple[str, ...] | None:
         folder = Path(dataset.get('data_root') or '', prefix).expanduser()
         return tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()
                             )) if folder.is_dir() else None
-    from mmengine.registry import DATASETS
-    found = DATASETS.get(dataset['type']) if isinstance(dataset.get('type'), str) else None
-    names = getattr(found, 'METAINFO', {}).get('classes')
+    names = getattr(class_of(dataset), 'METAINFO', {}).get('classes')
     return tuple(names) if names else None
 
 
-CHECKS = (same_truth, same_classes)
+CHECKS = (same_truth, same_file, same_classes)

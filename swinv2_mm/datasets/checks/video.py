@@ -13,7 +13,7 @@ from swinv2_mm.utils.errors import UserError, check_file
 
 from . import class_counts
 from .findings import Finding
-from .paths import check_names
+from .paths import check_names, check_plain
 
 
 def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
@@ -24,6 +24,7 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
     path = os.path.join(root, dataset['ann_file'])
     check_file(path, 'annotation file', f'put the data there, or set data_root and ann_file of '
                f'{where}.dataset')
+    check_plain(path)
     classes = _classes(dataset, where, model)
     lines = list(_lines(path))
     videos = [_video(line, number, path, dataset, where, classes) for number, line in lines]
@@ -33,12 +34,13 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
     folder = os.path.join(root, (dataset.get('data_prefix') or {}).get('video') or '')
     check_names(videos, folder, root, path, where)
     _check_files(videos, folder, path, where)
-    yield from _absent([line for _, line in lines], dataset, path, where)
+    yield from _absent([line for _, line in lines], dataset, path, where, classes)
 
 
-def _absent(lines: list[str], dataset: dict, path: str, where: str) -> Iterator[Finding]:
+def _absent(lines: list[str], dataset: dict, path: str, where: str,
+            count: int | None) -> Iterator[Finding]:
     """Classes of which a training list holds no video."""
-    names = (dataset.get('metainfo') or {}).get('classes')
+    names = (dataset.get('metainfo') or {}).get('classes') or range(count or 0)
     if where != 'train_dataloader' or not names:
         return
     held = {label for line in lines for label in line.strip().split(
@@ -46,7 +48,8 @@ def _absent(lines: list[str], dataset: dict, path: str, where: str) -> Iterator[
     absent = [name for label, name in enumerate(names) if str(label) not in held]
     if absent:
         yield Finding('absent class', path, f'holds no video of {len(absent)} of {len(names)} '
-                      f'classes: {", ".join(map(repr, absent[:5]))}',
+                      f'classes: {", ".join(map(repr, absent[:5]))}'
+                      + (', ...' if len(absent) > 5 else ''),
                       'they cannot be learnt; add examples, or take them out', len(absent))
 
 
