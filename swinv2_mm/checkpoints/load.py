@@ -44,7 +44,7 @@ class LoadReport(NamedTuple):
             f'{len(self.fresh)} of the model initialised [{few(self.fresh, 6)}]', *self.notes])
 
 
-def load_backbone(model: nn.Module, source: str | Path | dict[str, Tensor],
+def load_backbone(model: nn.Module, source: str | Path | dict[str, Tensor] | Contents,
                   head: nn.Linear | None = None, ema: bool = False) -> LoadReport:
     """Load SwinV2 weights into a backbone of this package.
 
@@ -54,7 +54,8 @@ def load_backbone(model: nn.Module, source: str | Path | dict[str, Tensor],
 
     Args:
         model: a SwinTransformerV2 or SwinTransformerV2Video.
-        source: path, URL or state dict, in any layout of LAYOUTS, bare or inside a larger model.
+        source: path, URL, state dict or what `read_contents` gives, in any layout of LAYOUTS, bare
+            or inside a larger model.
         head: a classifier to fill from the file too; 21,841 classes give 1,000 by the published
             map, and any other change of their number initialises it anew.
         ema: take the averaged weights that a file keeps beside the others.
@@ -63,12 +64,15 @@ def load_backbone(model: nn.Module, source: str | Path | dict[str, Tensor],
         FileNotFoundError, ValueError: unreadable file, unknown layout, another arch than the
             model's, or a model that would normalise relative positions otherwise than the file.
     """
-    file = Contents(source, {}, []) if isinstance(source, dict) else read_contents(source, ema)
+    if isinstance(source, dict):
+        source = Contents(source, {}, [])
+    read = isinstance(source, Contents)
+    file = source if read else read_contents(source, ema)
     state = file.state
     layout, native = detect_layout(state), to_native(state)
     own = {name: value for name, value in model.state_dict().items() if name != RECORD}
     _check_arch(native, own)
-    windows, notes = _windows(model, file, native, '' if state is source else source)
+    windows, notes = _windows(model, file, native, '' if read else source)
     fitted, changes = _fit_input(native, own[PATCH].shape)
     dropped = [name for step in plan(state) if step.change == 'dropped' for name in step.sources]
     _check_fit(fitted, own, dropped)

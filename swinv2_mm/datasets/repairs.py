@@ -7,15 +7,22 @@ repaired here is repaired for both:
   match", and so counts the object of id 0 as missed (pycocotools/cocoeval.py, `dtm` and `gtm`);
 - a missing `iscrowd` is 0, as COCO's own "single object";
 - a missing `area` is that of the mask, or of the box where there is no mask, as COCO defines it.
+
+And the package lvis, 0.5.3, scores with numpy 1.24 or newer.
 """
 from __future__ import annotations
 
 import functools
+from importlib.util import find_spec
+from types import SimpleNamespace
 
 
 def install() -> None:
     """Let mmdet's reader of COCO json repair what it reads, from now on in this process."""
     from mmdet.datasets.api_wrappers import COCO
+
+    if find_spec('lvis'):
+        _mend_lvis()
 
     if getattr(COCO.createIndex, 'repairs', False):
         return
@@ -28,6 +35,14 @@ def install() -> None:
 
     repaired.repairs = True
     COCO.createIndex = repaired
+
+
+def _mend_lvis() -> None:
+    """Give lvis the name np.float, which numpy dropped; in its one module that asks for it."""
+    import lvis.eval
+    import numpy as np
+    if lvis.eval.np is np:
+        lvis.eval.np = SimpleNamespace(**{**vars(np), 'float': float})
 
 
 def repair(content: dict) -> dict:

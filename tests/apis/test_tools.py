@@ -127,6 +127,7 @@ def test_a_detector_trained_here_gives_its_backbone_to_another(trained):
     assert sorted(report.loaded) == sorted(own) and report.fresh == []
     assert all(torch.equal(value, saved[f'backbone.{key}']) for key, value in own.items())
     assert {key.split('.')[0] for key in report.dropped} == {'neck', 'rpn_head', 'roi_head'}
+    assert 'windows taken from the metadata of the file' in report.notes
 
 
 def test_the_curves_of_the_demo_show_metrics_at_the_iteration_they_were_measured(trained):

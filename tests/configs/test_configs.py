@@ -99,6 +99,9 @@ for path in sys.argv[1:]:
             for step in dataset.pipeline:
                 if step.type == 'RandomApply' and not find_spec('instaboostfast'):
                     step.transforms = [t for t in step.transforms if t.type != 'InstaBoost']
+            if not find_spec('panopticapi'):  # its loader asks for the package as it is built
+                dataset.pipeline = [step for step in dataset.pipeline
+                                    if step.type != 'LoadPanopticAnnotations']
             DATASETS.build(dataset | dict(lazy_init=True))
     for transform in cfg.get('tta_pipeline', []):
         TRANSFORMS.build(transform)

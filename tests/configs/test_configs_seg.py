@@ -9,6 +9,7 @@ from helpers import train_step
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
+from mmseg.registry import DATASETS
 from samples import segmentation as sample
 
 from swinv2_mm import ARCHS
@@ -144,7 +145,8 @@ def test_the_whole_model_has_the_channels_blocks_and_classes_its_parts_expect(na
     rates = [block.drop_path.rate for stage in backbone.layers for block in stage.blocks]
     assert rates[0] == 0 and rates[-1] == pytest.approx(cfg.model.backbone.drop_path_rate)
     metainfo = cfg.train_dataloader.dataset.get('metainfo')
-    classes = len(metainfo.classes) if metainfo else 150  # ADE20K
+    classes = (len(metainfo.classes) if metainfo else
+               len(DATASETS.get(cfg.train_dataloader.dataset.type).METAINFO['classes']))
     assert cfg.model.decode_head.num_classes == classes
     assert cfg.val_dataloader.dataset.get('metainfo') == metainfo
 

@@ -54,9 +54,9 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
 
     `wanted` says what else is known of the run: see run.Wanted.
     """
+    packages.check(dataset, where)
     if not is_coco(dataset):
         return
-    packages.check(dataset, where)
     path = annotation_file(dataset)
     check_file(path, 'annotation file', f'put the data there, or set data_root and ann_file of '
                f'{where}.dataset')

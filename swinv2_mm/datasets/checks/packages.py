@@ -1,4 +1,4 @@
-"""Packages that a pipeline needs and that no extra of setup.py brings."""
+"""Packages that a data set or its pipeline needs and that no extra of setup.py brings."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -6,9 +6,20 @@ from importlib.util import find_spec
 
 from swinv2_mm.utils.errors import UserError
 
+NEEDED = {  # type of a data set -> package, what installs it
+    'LVISV05Dataset': ('lvis', 'pip install lvis'),
+    'LVISV1Dataset': ('lvis', 'pip install lvis'),
+    'CocoPanopticDataset': (
+        'panopticapi', 'pip install git+https://github.com/cocodataset/panopticapi.git')}
+
 
 def check(dataset: dict, where: str) -> None:
-    """Raise UserError for InstaBoost where its package is missing, or fails with this numpy."""
+    """Raise UserError for a missing package, and for an InstaBoost that fails with this numpy."""
+    kind = str(dataset.get('type')).rpartition('.')[2]
+    package, install = NEEDED.get(kind, (None, None))
+    if package and find_spec(package) is None:
+        raise UserError(f'{kind} at {where}.dataset needs the package {package}, which is not '
+                        f'installed: {install}.')
     for place in _places('InstaBoost', dataset.get('pipeline') or [], f'{where}.dataset.pipeline'):
         group, _, _ = place.rpartition('.')
         without = (f'do without by --cfg-options {group}="[]"' if group.endswith('.transforms')
