@@ -1,7 +1,9 @@
 """How the kernels of triton_attention.py are launched: tiles, programs, partial sums.
 
-Imported by fused.py alone, since it needs triton.
+It needs triton, and so nothing else may import it unasked.
 """
+from __future__ import annotations
+
 import math
 from typing import NamedTuple
 

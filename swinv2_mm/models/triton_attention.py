@@ -13,8 +13,8 @@ with an online softmax. Logits are in base 2, and worked out anew backward.
 Nothing is added by atomics: who owns a sum keeps it, and partial sums are added in a fixed order.
 
 Letters as in windows.py, T = 1 for pictures; K* the shift, W* the window; N its tokens with what
-fills the last tile up, BLOCK a tile's; D the power of 2 from the width d of a head on; P how float32
-is multiplied. Imported by fused.py alone, since it needs triton.
+fills the last tile up, BLOCK a tile's; D the power of 2 from the width d of a head on; P how
+float32 is multiplied. Imported by launch.py alone, since it needs triton.
 """
 import triton
 import triton.language as tl
@@ -31,7 +31,7 @@ SIZES = ['count', 'step', 'T', 'H', 'W', 'KT', 'KH', 'KW']
 
 @triton.jit
 def _axis(cell, place, size, shift, WINDOW: tl.constexpr):
-    """On one side: where a place of window number `cell` is, and whether the shift took it round."""
+    """On one side: where a place of window `cell` is, and whether the shift took it round."""
     padded = tl.cdiv(size, WINDOW) * WINDOW
     at = cell * WINDOW + place + shift
     return tl.where(at >= padded, at - padded, at), at >= padded
@@ -94,7 +94,7 @@ def _inverse_length(x):
 @triton.jit
 def _logits(q, k, q_scale, k_scale, bias, region_i, region_j, real_j, edge, EDGES: tl.constexpr,
             P: tl.constexpr):
-    """In base 2, (queries, keys). q and k are not rounded to unit vectors: their product is scaled."""
+    """In base 2, (queries, keys). Not q and k but their product is scaled: no rounding before."""
     s = tl.dot(q, tl.trans(k), input_precision=P) * q_scale[:, None]
     s = s * k_scale[None, :] + bias
     if EDGES:
@@ -161,7 +161,6 @@ def whole_kernel(qkv, grad, lse, bias, scale, grad_qkv, part_bias, part_scale, c
     head, split, i = tl.program_id(0) % heads, tl.program_id(0) // heads, tl.arange(0, N)
     inverse_temperature = tl.load(scale + head)
     square = i[:, None] * N + i[None, :]
-    b = tl.load(bias + head * N * N + square)
     sum_bias, sum_scale = tl.zeros((N, N), tl.float32), 0.
     for window in range(split, count, step):
         first, edge = _window(window, T, H, W, KT, KH, KW, WT, WH, WW)
@@ -172,6 +171,7 @@ def whole_kernel(qkv, grad, lse, bias, scale, grad_qkv, part_bias, part_scale, c
         v = _load(place + 2 * C, row, real, 3 * C, d, D, MASKED)
         g = _load(grad + first * C + head * d, row, real, C, d, D, MASKED)
         q_inverse, k_inverse = _inverse_length(q), _inverse_length(k)
+        b = tl.load(bias + head * N * N + square)  # again and again: it leaves no registers else
         s = _logits(q, k, q_inverse * (inverse_temperature * LOG2E), k_inverse, b, region, region,
                     real, edge, EDGES, P)
         total = tl.load(lse + (first + row) * heads + head, mask=real, other=float('inf'))
