@@ -26,7 +26,7 @@ LOG2E = tl.constexpr(1.4426950408889634)
 SEAM = tl.constexpr(windows.SEAM * 1.4426950408889634)
 EPS = tl.constexpr(COSINE_EPS)
 # These take any value without compiling anew.
-SIZES = ['count', 'step', 'T', 'H', 'W', 'KT', 'KH', 'KW']
+SIZES = ['heads', 'count', 'step', 'T', 'H', 'W', 'KT', 'KH', 'KW']
 
 
 @triton.jit
@@ -64,7 +64,7 @@ def _window(window, T, H, W, KT, KH, KW, WT: tl.constexpr, WH: tl.constexpr, WW:
 
 
 @triton.jit
-def _load(pointer, row, real, STRIDE: tl.constexpr, d: tl.constexpr, D: tl.constexpr,
+def _load(pointer, row, real, STRIDE, d: tl.constexpr, D: tl.constexpr,
           MASKED: tl.constexpr):
     """Vectors of some rows, (BLOCK, D), 0 for what is not there."""
     c = tl.arange(0, D)
@@ -75,7 +75,7 @@ def _load(pointer, row, real, STRIDE: tl.constexpr, d: tl.constexpr, D: tl.const
 
 
 @triton.jit
-def _store(pointer, row, real, x, STRIDE: tl.constexpr, d: tl.constexpr, D: tl.constexpr,
+def _store(pointer, row, real, x, STRIDE, d: tl.constexpr, D: tl.constexpr,
            MASKED: tl.constexpr):
     c = tl.arange(0, D)
     at = pointer + row[:, None] * STRIDE + c[None, :]
@@ -112,12 +112,12 @@ def _along_length(grad, x, inverse):
 
 
 @triton.jit(do_not_specialize=SIZES)
-def forward_kernel(qkv, out, lse, bias, scale, count, step, T, H, W, KT, KH, KW,
-                   C: tl.constexpr, d: tl.constexpr, D: tl.constexpr,
+def forward_kernel(qkv, out, lse, bias, scale, heads, count, step, T, H, W, KT, KH, KW,
+                   d: tl.constexpr, D: tl.constexpr,
                    WT: tl.constexpr, WH: tl.constexpr, WW: tl.constexpr, N: tl.constexpr,
                    BLOCK: tl.constexpr, EDGES: tl.constexpr, MASKED: tl.constexpr,
                    P: tl.constexpr):
-    heads: tl.constexpr = C // d
+    C = heads * d
     tiles: tl.constexpr = N // BLOCK
     head, tile = tl.program_id(0) % heads, tl.program_id(0) // heads % tiles
     i, j = tile * BLOCK + tl.arange(0, BLOCK), tl.arange(0, BLOCK)
@@ -153,11 +153,11 @@ def forward_kernel(qkv, out, lse, bias, scale, count, step, T, H, W, KT, KH, KW,
 
 
 @triton.jit(do_not_specialize=SIZES)
-def whole_kernel(qkv, grad, lse, bias, scale, grad_qkv, part_bias, part_scale, count, step,
-                 T, H, W, KT, KH, KW, C: tl.constexpr, d: tl.constexpr, D: tl.constexpr,
+def whole_kernel(qkv, grad, lse, bias, scale, grad_qkv, part_bias, part_scale, heads, count, step,
+                 T, H, W, KT, KH, KW, d: tl.constexpr, D: tl.constexpr,
                  WT: tl.constexpr, WH: tl.constexpr, WW: tl.constexpr, N: tl.constexpr,
                  EDGES: tl.constexpr, MASKED: tl.constexpr, P: tl.constexpr):
-    heads: tl.constexpr = C // d
+    C = heads * d
     head, split, i = tl.program_id(0) % heads, tl.program_id(0) // heads, tl.arange(0, N)
     inverse_temperature = tl.load(scale + head)
     square = i[:, None] * N + i[None, :]
@@ -195,12 +195,12 @@ def whole_kernel(qkv, grad, lse, bias, scale, grad_qkv, part_bias, part_scale, c
 
 
 @triton.jit(do_not_specialize=SIZES)
-def rows_kernel(qkv, grad, out, lse, bias, scale, grad_qkv, delta, part_scale, count, step,
-                T, H, W, KT, KH, KW, C: tl.constexpr, d: tl.constexpr, D: tl.constexpr,
+def rows_kernel(qkv, grad, out, lse, bias, scale, grad_qkv, delta, part_scale, heads, count, step,
+                T, H, W, KT, KH, KW, d: tl.constexpr, D: tl.constexpr,
                 WT: tl.constexpr, WH: tl.constexpr, WW: tl.constexpr, N: tl.constexpr,
                 BLOCK: tl.constexpr, EDGES: tl.constexpr, MASKED: tl.constexpr, P: tl.constexpr):
     """Gradient of a tile of queries, and delta, (gradient . output) of each, for the others."""
-    heads: tl.constexpr = C // d
+    C = heads * d
     tiles: tl.constexpr = N // BLOCK
     head, tile = tl.program_id(0) % heads, tl.program_id(0) // heads % tiles
     window = tl.program_id(0) // (heads * tiles)
@@ -238,12 +238,13 @@ def rows_kernel(qkv, grad, out, lse, bias, scale, grad_qkv, delta, part_scale, c
 
 
 @triton.jit(do_not_specialize=SIZES)
-def columns_kernel(qkv, grad, lse, bias, scale, grad_qkv, delta, count, step, T, H, W, KT, KH, KW,
-                   C: tl.constexpr, d: tl.constexpr, D: tl.constexpr, WT: tl.constexpr,
+def columns_kernel(qkv, grad, lse, bias, scale, grad_qkv, delta, heads, count, step,
+                   T, H, W, KT, KH, KW,
+                   d: tl.constexpr, D: tl.constexpr, WT: tl.constexpr,
                    WH: tl.constexpr, WW: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr,
                    EDGES: tl.constexpr, MASKED: tl.constexpr, P: tl.constexpr):
     """Gradients of a tile of keys and values."""
-    heads: tl.constexpr = C // d
+    C = heads * d
     tiles: tl.constexpr = N // BLOCK
     head, tile = tl.program_id(0) % heads, tl.program_id(0) // heads % tiles
     window = tl.program_id(0) // (heads * tiles)
@@ -279,12 +280,13 @@ def columns_kernel(qkv, grad, lse, bias, scale, grad_qkv, delta, count, step, T,
 
 
 @triton.jit(do_not_specialize=SIZES)
-def bias_kernel(qkv, grad, lse, bias, scale, delta, part_bias, count, step, T, H, W, KT, KH, KW,
-                C: tl.constexpr, d: tl.constexpr, D: tl.constexpr, WT: tl.constexpr,
+def bias_kernel(qkv, grad, lse, bias, scale, delta, part_bias, heads, count, step,
+                T, H, W, KT, KH, KW,
+                d: tl.constexpr, D: tl.constexpr, WT: tl.constexpr,
                 WH: tl.constexpr, WW: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr,
                 EDGES: tl.constexpr, MASKED: tl.constexpr, P: tl.constexpr):
     """Gradient of a tile of the bias, over every step-th window."""
-    heads: tl.constexpr = C // d
+    C = heads * d
     tiles: tl.constexpr = N // BLOCK
     head, tile = tl.program_id(0) % heads, tl.program_id(0) // heads % (tiles * tiles)
     split = tl.program_id(0) // (heads * tiles * tiles)

@@ -3,16 +3,18 @@
 A script, `TRITON_INTERPRET=1 python tests/models/kernel_cases.py`: Triton reads that variable
 when it is imported, so no other test may share the process. Prints a JSON object: case -> largest
 error of the output and of each gradient over the largest value, and whether two runs are bit-equal.
+Then what the check before first use says of sound kernels, and of ones that are broken on purpose.
 """
 import json
 import math
 
 import numpy as np
 import torch
+import triton.language as tl
 from triton.runtime import interpreter
 
-from swinv2_mm.models import launch
-from swinv2_mm.models.attention import _attend
+from swinv2_mm.models import fused, launch, sequential, triton_attention
+from swinv2_mm.models.attention import WindowAttention, _attend
 from swinv2_mm.models.windows import fit_window, plan
 
 # name: (batch and map), window, shift, heads, channels of a head, dtype
@@ -67,7 +69,50 @@ def errors(shape, window, shift, heads, width, dtype):
     return off, all(torch.equal(a, b) for a, b in zip(found, again))
 
 
+# name -> what is replaced in triton_attention.py; None for nothing
+BREAKS = {
+    'sound': None,
+    'no seam': ('SEAM', tl.constexpr(0.0)),
+    'base e': ('LOG2E', tl.constexpr(1.0)),
+    'no length': ('_along_length', lambda grad, x, inverse: grad * inverse[:, None]),
+    'no such name': ('_window', None),
+}
+
+
+def checked(broken):
+    """(verdict, what the log was told) of the check before first use."""
+    said = []
+    fused._verdicts.clear()
+    fused._say = said.append
+    before = dict(vars(triton_attention))
+    if broken:
+        setattr(triton_attention, *broken)
+    try:
+        return fused.trusted(torch.device('cpu'), torch.float32, (3, 4), 16), said
+    finally:
+        vars(triton_attention).update(before)
+
+
+def difference_of_a_layer():
+    """A layer as the model calls it, by the kernels and by the definition: largest differences."""
+    torch.manual_seed(0)
+    layer = WindowAttention(2, 32, 2, (4, 4))
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    x = torch.randn(2, 6, 7, 32, requires_grad=True)
+    layout, results = plan((6, 7), (4, 4), (2, 2), x), []
+    for plain in (False, True):
+        with sequential.plain_path() if plain else torch.enable_grad():
+            out = layer(x, layout)
+            results.append([out, *torch.autograd.grad(
+                out.square().sum(), [x, *layer.parameters()])])
+    return [((a - b).abs().max() / b.abs().max().clamp_min(0.1)).item() for a, b in zip(*results)]
+
+
 if __name__ == '__main__':
     torch.set_num_threads(1)
     mend_products_of_bfloat16()
-    print(json.dumps({name: errors(*case) for name, case in CASES.items()}))
+    print(json.dumps(dict(
+        cases={name: errors(*case) for name, case in CASES.items()},
+        layer=difference_of_a_layer(),
+        checks={name: checked(broken) for name, broken in BREAKS.items()})))

@@ -27,17 +27,30 @@ def results():
         env=os.environ | dict(TRITON_INTERPRET='1', PYTHONPATH=str(root), OMP_NUM_THREADS='1'))
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
-    assert sorted(found) == sorted(CASES)
+    assert sorted(found['cases']) == sorted(CASES)
     return found
 
 
 @pytest.mark.parametrize('name', CASES)
 def test_kernels_equal_the_definition_in_float64(results, name):
     bound = BOUND.get(name, BOUND['float32'])
-    off = dict(zip(('out', 'qkv', 'scale', 'bias'), results[name][0]))
+    off = dict(zip(('out', 'qkv', 'scale', 'bias'), results['cases'][name][0]))
     assert max(off.values()) < bound, off
 
 
 @pytest.mark.parametrize('name', CASES)
 def test_two_runs_of_the_kernels_are_equal_to_the_bit(results, name):
-    assert results[name][1]
+    assert results['cases'][name][1]
+
+
+def test_a_layer_takes_the_kernels_and_equals_the_definition(results):
+    assert 0 < max(results['layer']) < 2e-5
+
+
+@pytest.mark.parametrize('name, why', [
+    ('no seam', 'their output is off by'), ('base e', 'their output is off by'),
+    ('no length', 'their gradient of q, k, v is off by'), ('no such name', 'TypeError')])
+def test_the_check_before_first_use_finds_a_broken_kernel(results, name, why):
+    assert results['checks']['sound'] == [True, []]
+    verdict, said = results['checks'][name]
+    assert not verdict and len(said) == 1 and why in said[0]
