@@ -47,14 +47,14 @@ def mend_products_of_bfloat16():
         self, widened(a), widened(b), *rest)
 
 
-def errors(shape, window, shift, heads, width, dtype):
+def errors(shape, window, shift, heads, width, dtype, device='cpu'):
     generator, dtype = torch.Generator().manual_seed(0), getattr(torch, dtype)
     window, shift = fit_window(shape[1:], window, shift)
     area, channels = math.prod(window), heads * width
-    qkv = torch.randn(*shape, 3 * channels, generator=generator).to(dtype)
-    grad = torch.randn(*shape, channels, generator=generator).to(dtype)
-    scale = 10 * torch.rand(heads, 1, 1, generator=generator) + 5
-    bias = 16 * torch.rand(heads, area, area, generator=generator)
+    qkv = torch.randn(*shape, 3 * channels, generator=generator).to(device, dtype)
+    grad = torch.randn(*shape, channels, generator=generator).to(device, dtype)
+    scale = (10 * torch.rand(heads, 1, 1, generator=generator) + 5).to(device)
+    bias = (16 * torch.rand(heads, area, area, generator=generator)).to(device)
 
     def run():
         out, lse = launch.forward(qkv, scale, bias, window, shift)
