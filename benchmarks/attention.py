@@ -109,15 +109,17 @@ class Simple(nn.Module):
         scale = layer.logit_scale.clamp(max=math.log(100)).exp()
         q = (F.normalize(q.float(), dim=-1) * scale).to(v.dtype)
         k = F.normalize(k.float(), dim=-1).to(v.dtype)
-        if self.fused:
-            mask = self.logits(i, v.dtype).expand(*v.shape[:3], -1, -1).flatten(0, 1)
-            out = F.scaled_dot_product_attention(
-                *(part.flatten(0, 1) for part in (q, k, v)), attn_mask=mask, scale=1.0)
-            out = out.unflatten(0, v.shape[:2])
-        else:
+        return layer.proj(self.core(q, k, v, i).transpose(2, 3).flatten(-2))
+
+    def core(self, q: Tensor, k: Tensor, v: Tensor, i: int) -> Tensor:
+        """softmax(q k^T + logits) v for (B, W, h, N, d)."""
+        if not self.fused:
             logits = q @ k.transpose(-2, -1) + self.logits(i, torch.float32)
-            out = logits.softmax(dim=-1).to(v.dtype) @ v
-        return layer.proj(out.transpose(2, 3).flatten(-2))
+            return logits.softmax(dim=-1).to(v.dtype) @ v
+        mask = self.logits(i, v.dtype).expand(*v.shape[:3], -1, -1).flatten(0, 1)
+        out = F.scaled_dot_product_attention(
+            *(part.flatten(0, 1) for part in (q, k, v)), attn_mask=mask, scale=1.0)
+        return out.unflatten(0, v.shape[:2])
 
 
 class Ours(nn.Module):

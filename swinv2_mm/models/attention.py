@@ -5,8 +5,8 @@
 `WindowAttention` is the whole of it, for windows of any number of sides. The norms in the cosine,
 the position network G and the temperature are computed in float32 at least, whatever autocast
 or `.half()` ask for: in float16 the norm of a zero key is 0 / 0, and that of a large one overflows.
-The definition is `_attend`; sequential.py computes the same on a few windows at a time, and is what
-runs wherever it can.
+The definition is `_attend`. The same is computed, wherever that can run, by fused.py in one pass on
+a GPU, else by sequential.py on a few windows at a time.
 """
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..utils import versions
-from . import sequential
+from . import fused, sequential
 from .sequential import COSINE_EPS
 from .windows import Layout, Part, Size, from_windows, to_windows
 
@@ -52,7 +52,8 @@ class WindowAttention(nn.Module):
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """(B, *S, C) -> (B, *S, C), S being `layout.size`."""
         qkv = self._qkv(x)  # before there are windows: no work on padding
-        attend = sequential.attend if sequential.may_run() else _attend
+        attend = (fused.attend if fused.fits(qkv, self.num_heads, layout.window) else
+                  sequential.attend if sequential.may_run() else _attend)
         out = attend(qkv, layout, self.inverse_temperature(), self.position_bias(layout.window))
         return self.proj(out)
 

@@ -30,7 +30,8 @@ COSINE_EPS = 1e-6
 DENORMAL = 1e-30
 # Bytes that the widest tensor of a part may take. On a CPU whatever is over 32 MB goes back to the
 # system when it is freed, and costs a page fault for every 4 KB when it is asked for again.
-PART_BYTES = {'cpu': 8 << 20, 'cuda': 256 << 20}
+# On a GPU nearly always all windows of one mask go at once.
+PART_BYTES = {'cpu': 8 << 20, 'cuda': 1 << 30}
 # Without such tiles (AMX), matrices in half precision are multiplied slower than in float32.
 CPU_HAS_TILES = versions.cpu_has_tiles()
 
@@ -48,15 +49,23 @@ def plain_path() -> Iterator[None]:
         _plain = before
 
 
+def wanted() -> bool:
+    """Whether an operator may take the place of the plain path, in a compiler's graph too."""
+    return not _plain and (versions.is_compiling() or not (
+        torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()))
+
+
 def may_run() -> bool:
     """Whether these may take the place of the plain path: not where a graph is being recorded."""
-    return not (_plain or versions.is_compiling() or torch.jit.is_tracing()
-                or torch._C._are_functorch_transforms_active())
+    return wanted() and not versions.is_compiling()
 
 
 def may_run_in_parts(block: nn.Module, x: Tensor) -> bool:
-    """Whether a block may take a few windows at a time: nobody asks for gradients, or looks in."""
-    if block.training or not may_run():
+    """Whether a block may take a few windows at a time: nobody asks for gradients, or looks in.
+
+    For a CPU's caches: on a GPU it would only be more and smaller kernels.
+    """
+    if block.training or not x.is_cpu or not may_run():
         return False
     if torch.is_grad_enabled() and (x.requires_grad or any(
             parameter.requires_grad for parameter in block.parameters())):
@@ -116,9 +125,37 @@ def attend(qkv: Tensor, layout: Layout, scale: Tensor, bias: Tensor) -> Tensor:
 
     scale (h, 1, 1) and bias (h, N, N) are in float32 at least.
     """
-    parts = cut_for(qkv, layout, len(bias) * bias.shape[1] * bias.element_size())
+    parts = parts_for(qkv, layout, bias)
     out = _Attend.apply(qkv.flatten(0, -2), scale, bias, parts)
     return out.view(*qkv.shape[:-1], -1)
+
+
+def parts_for(qkv: Tensor, layout: Layout, bias: Tensor) -> list[Part]:
+    return cut_for(qkv, layout, len(bias) * bias.shape[1] * bias.element_size())
+
+
+def forward_parts(qkv: Tensor, scale: Tensor, bias: Tensor, parts: list[Part]) -> Tensor:
+    """`attend_part` for all parts: (B * L, 3C) -> (B * L, C)."""
+    out = qkv.new_empty(len(qkv), qkv.shape[1] // 3)
+    # detached: torch gives up its fused attention where a mask wants gradients
+    for part, logits in with_logits(parts, bias.detach().to(core_dtype(qkv))):
+        out.index_copy_(0, part.rows, attend_part(
+            qkv.index_select(0, part.rows), part, scale, logits))
+    return out
+
+
+def backward_parts(grad: Tensor, qkv: Tensor, scale: Tensor, bias: Tensor,
+                   parts: list[Part]) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of qkv (B * L, 3C), scale and bias from that of `forward_parts`."""
+    grad_qkv = torch.empty_like(qkv)
+    grad_scale, grad_bias = torch.zeros_like(scale), torch.zeros_like(bias)
+    with torch.autocast(qkv.device.type, enabled=False):
+        for part, logits in with_logits(parts, bias.to(core_dtype(qkv))):
+            rows = _backward_part(
+                qkv.index_select(0, part.rows), grad.index_select(0, part.rows), part, scale,
+                logits, grad_scale, grad_bias)
+            grad_qkv.index_copy_(0, part.rows, rows)
+    return grad_qkv, grad_scale, grad_bias
 
 
 class _Attend(torch.autograd.Function):
@@ -128,26 +165,12 @@ class _Attend(torch.autograd.Function):
     def forward(ctx, qkv: Tensor, scale: Tensor, bias: Tensor, parts: list[Part]) -> Tensor:
         ctx.save_for_backward(qkv, scale, bias)
         ctx.parts = parts
-        out = qkv.new_empty(len(qkv), qkv.shape[1] // 3)
-        # detached: torch gives up its fused attention where a mask wants gradients
-        for part, logits in with_logits(parts, bias.detach().to(core_dtype(qkv))):
-            out.index_copy_(0, part.rows, attend_part(
-                qkv.index_select(0, part.rows), part, scale, logits))
-        return out
+        return forward_parts(qkv, scale, bias, parts)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        qkv, scale, bias = ctx.saved_tensors
-        grad_qkv = torch.empty_like(qkv)
-        grad_scale, grad_bias = torch.zeros_like(scale), torch.zeros_like(bias)
-        with torch.autocast(qkv.device.type, enabled=False):
-            for part, logits in with_logits(ctx.parts, bias.to(core_dtype(qkv))):
-                rows = _backward_part(
-                    qkv.index_select(0, part.rows), grad.index_select(0, part.rows), part, scale,
-                    logits, grad_scale, grad_bias)
-                grad_qkv.index_copy_(0, part.rows, rows)
-        return grad_qkv, grad_scale, grad_bias, None
+        return *backward_parts(grad, *ctx.saved_tensors, ctx.parts), None
 
 
 def _backward_part(qkv: Tensor, grad: Tensor, part: Part, scale: Tensor, logits: Tensor,

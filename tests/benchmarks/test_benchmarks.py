@@ -275,3 +275,19 @@ def test_the_page_has_a_place_for_each_table_and_names_options_that_exist():
             if word.startswith('--'):
                 assert re.search(rf'(?<![\w-]){word}(?![\w-])', helps[script]), (script, word)
     assert {*backbone.WORKLOADS} >= {'t-w16-800x1344'}
+
+
+@pytest.mark.slow
+def test_the_run_for_a_gpu_goes_through_on_a_cpu_without_mmengine(tmp_path):
+    pytest.importorskip('triton', reason='the kernels need it')
+    out = tmp_path / 'gpu.csv'
+    done = checked(run_tool('benchmarks/gpu.py', '--device', 'cpu', '--quick', '--bare', '--peers',
+                            'timm', '--out', out))
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row['part'] for row in rows} == {'kernels', 'attention', 'backbone', 'compiled',
+                                             'large', 'detector'}
+    assert {row['name'] for row in rows if row['part'] == 'attention'} == {
+        'swinv2_mm', 'sdpa', 'plain', 'flex', 'swinv2_mm core', 'sdpa core'}
+    assert all(row['note'].startswith('right') for row in rows if row['part'] == 'kernels')
+    assert 'failed' not in done.stdout

@@ -1,0 +1,316 @@
+"""Scaled cosine attention of all windows as Triton kernels on the map, forward and backward.
+
+They read q, k, v where the dense layer left them, (B, *S, 3C), and write each token's result to its
+place: window, cyclic shift, padding and seam are arithmetic on addresses, and no logits reach
+memory. A program has one head and a tile of a window's queries, keys, or both. Where one tile holds
+a window, a program walks over many windows and keeps its bias; else over the tiles of one window,
+with an online softmax. Logits are in base 2, and worked out anew backward.
+
+    forward_kernel   the output, and log2 of the denominator of every softmax
+    whole_kernel     all gradients, where one tile holds a window; else
+    rows_kernel, columns_kernel, bias_kernel      those of q; of k and v; of the bias
+
+Nothing is added by atomics: who owns a sum keeps it, and partial sums are added in a fixed order.
+
+Letters as in windows.py, T = 1 for pictures; K* the shift, W* the window; N its tokens with what
+fills the last tile up, BLOCK a tile's; D the power of 2 from the width d of a head on; P how
+float32 is multiplied. Imported by launch.py alone, since it needs triton.
+"""
+import triton
+import triton.language as tl
+
+from . import windows
+from .sequential import COSINE_EPS
+
+LOG2E = tl.constexpr(1.4426950408889634)
+SEAM = tl.constexpr(windows.SEAM * 1.4426950408889634)
+EPS = tl.constexpr(COSINE_EPS)
+# These take any value without compiling anew.
+SIZES = ['heads', 'count', 'step', 'T', 'H', 'W', 'KT', 'KH', 'KW']
+
+
+@triton.jit
+def _axis(cell, place, size, shift, WINDOW: tl.constexpr):
+    """On one side: where a place of window `cell` is, and whether the shift took it round."""
+    padded = tl.cdiv(size, WINDOW) * WINDOW
+    at = cell * WINDOW + place + shift
+    return tl.where(at >= padded, at - padded, at), at >= padded
+
+
+@triton.jit
+def _tokens(window, i, T, H, W, KT, KH, KW, WT: tl.constexpr, WH: tl.constexpr, WW: tl.constexpr):
+    """Tokens i of a window: rows of their map, which are real, and their regions between seams."""
+    nh, nw = tl.cdiv(H, WH), tl.cdiv(W, WW)
+    y, y_round = _axis(window // nw % nh, i // WW % WH, H, KH, WH)
+    x, x_round = _axis(window % nw, i % WW, W, KW, WW)
+    row, real = y * W + x, (i < WT * WH * WW) & (y < H) & (x < W)
+    region = y_round.to(tl.int32) * 2 + x_round.to(tl.int32)
+    cell_t = window // (nh * nw) % tl.cdiv(T, WT)
+    if WT == 1:
+        row += cell_t * (H * W)
+    else:
+        t, t_round = _axis(cell_t, i // (WH * WW), T, KT, WT)
+        row, real, region = row + t * (H * W), real & (t < T), region + t_round.to(tl.int32) * 4
+    return row, real, region
+
+
+@triton.jit
+def _window(window, T, H, W, KT, KH, KW, WT: tl.constexpr, WH: tl.constexpr, WW: tl.constexpr):
+    """First row of a window's map, and whether padding or what the shift took round is in it."""
+    nt, nh, nw = tl.cdiv(T, WT), tl.cdiv(H, WH), tl.cdiv(W, WW)
+    edge = (window % nw * WW + WW + KW > W) | (window // nw % nh * WH + WH + KH > H)
+    edge = edge | (window // (nh * nw) % nt * WT + WT + KT > T)
+    return (window // (nt * nh * nw)).to(tl.int64) * T * H * W, edge
+
+
+@triton.jit
+def _load(pointer, row, real, STRIDE, d: tl.constexpr, D: tl.constexpr,
+          MASKED: tl.constexpr):
+    """Vectors of some rows, (BLOCK, D), 0 for what is not there."""
+    c = tl.arange(0, D)
+    at = pointer + row[:, None] * STRIDE + c[None, :]
+    if MASKED:
+        return tl.load(at, mask=real[:, None] & (c[None, :] < d), other=0.)
+    return tl.load(at)
+
+
+@triton.jit
+def _store(pointer, row, real, x, STRIDE, d: tl.constexpr, D: tl.constexpr,
+           MASKED: tl.constexpr):
+    c = tl.arange(0, D)
+    at = pointer + row[:, None] * STRIDE + c[None, :]
+    if MASKED:
+        tl.store(at, x.to(pointer.dtype.element_ty), mask=real[:, None] & (c[None, :] < d))
+    else:
+        tl.store(at, x.to(pointer.dtype.element_ty))
+
+
+@triton.jit
+def _inverse_length(x):
+    x = x.to(tl.float32)
+    return 1 / tl.maximum(tl.sqrt(tl.sum(x * x, 1)), EPS)
+
+
+@triton.jit
+def _logits(q, k, q_scale, k_scale, bias, region_i, region_j, real_j, edge, EDGES: tl.constexpr,
+            P: tl.constexpr):
+    """In base 2, (queries, keys). Not q and k but their product is scaled: no rounding before."""
+    s = tl.dot(q, tl.trans(k), input_precision=P) * q_scale[:, None]
+    s = s * k_scale[None, :] + bias
+    if EDGES:
+        if edge:
+            s += tl.where(region_i[:, None] != region_j[None, :], SEAM, 0.)
+            s = tl.where(real_j[None, :], s, float('-inf'))
+    return s
+
+
+@triton.jit
+def _along_length(grad, x, inverse):
+    """Gradient of x from that of its unit vector."""
+    unit = x.to(tl.float32) * inverse[:, None]
+    return (grad - unit * tl.sum(grad * unit, 1)[:, None]) * inverse[:, None]
+
+
+@triton.jit(do_not_specialize=SIZES)
+def forward_kernel(qkv, out, lse, bias, scale, heads, count, step, T, H, W, KT, KH, KW,
+                   d: tl.constexpr, D: tl.constexpr,
+                   WT: tl.constexpr, WH: tl.constexpr, WW: tl.constexpr, N: tl.constexpr,
+                   BLOCK: tl.constexpr, EDGES: tl.constexpr, MASKED: tl.constexpr,
+                   P: tl.constexpr):
+    C = heads * d
+    tiles: tl.constexpr = N // BLOCK
+    head, tile = tl.program_id(0) % heads, tl.program_id(0) // heads % tiles
+    i, j = tile * BLOCK + tl.arange(0, BLOCK), tl.arange(0, BLOCK)
+    inverse_temperature = tl.load(scale + head) * LOG2E
+    biases = bias + head.to(tl.int64) * N * N + i[:, None] * N + j[None, :]
+    if tiles == 1:
+        b = tl.load(biases)
+    for window in range(tl.program_id(0) // (heads * tiles), count, step):
+        first, edge = _window(window, T, H, W, KT, KH, KW, WT, WH, WW)
+        row, real, region = _tokens(window, i, T, H, W, KT, KH, KW, WT, WH, WW)
+        place = qkv + first * (3 * C) + head * d
+        q = _load(place, row, real, 3 * C, d, D, MASKED)
+        q_scale = _inverse_length(q) * inverse_temperature
+        top = tl.full((BLOCK,), -1e30, tl.float32)  # finite: a tile may be all padding
+        total, mean = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK, D), tl.float32)
+        for start in range(0, N, BLOCK):
+            row_j, real_j, region_j = row, real, region
+            if tiles > 1:
+                row_j, real_j, region_j = _tokens(
+                    window, start + j, T, H, W, KT, KH, KW, WT, WH, WW)
+                b = tl.load(biases + start)
+            k = _load(place + C, row_j, real_j, 3 * C, d, D, MASKED)
+            v = _load(place + 2 * C, row_j, real_j, 3 * C, d, D, MASKED)
+            s = _logits(q, k, q_scale, _inverse_length(k), b, region, region_j, real_j, edge,
+                        EDGES, P)
+            new = tl.maximum(top, tl.max(s, 1))
+            p, shrink = tl.exp2(s - new[:, None]), tl.exp2(top - new)
+            total = total * shrink + tl.sum(p, 1)
+            mean = mean * shrink[:, None] + tl.dot(p.to(v.dtype), v, input_precision=P)
+            top = new
+        _store(out + first * C + head * d, row, real, mean / total[:, None], C, d, D, MASKED)
+        tl.store(lse + (first + row) * heads + head, top + tl.log2(total), mask=real)
+
+
+@triton.jit(do_not_specialize=SIZES)
+def whole_kernel(qkv, grad, lse, bias, scale, grad_qkv, part_bias, part_scale, heads, count, step,
+                 T, H, W, KT, KH, KW, d: tl.constexpr, D: tl.constexpr,
+                 WT: tl.constexpr, WH: tl.constexpr, WW: tl.constexpr, N: tl.constexpr,
+                 EDGES: tl.constexpr, MASKED: tl.constexpr, P: tl.constexpr):
+    C = heads * d
+    head, split, i = tl.program_id(0) % heads, tl.program_id(0) // heads, tl.arange(0, N)
+    inverse_temperature = tl.load(scale + head)
+    square = i[:, None] * N + i[None, :]
+    sum_bias, sum_scale = tl.zeros((N, N), tl.float32), 0.
+    for window in range(split, count, step):
+        first, edge = _window(window, T, H, W, KT, KH, KW, WT, WH, WW)
+        row, real, region = _tokens(window, i, T, H, W, KT, KH, KW, WT, WH, WW)
+        place, to = qkv + first * (3 * C) + head * d, grad_qkv + first * (3 * C) + head * d
+        q = _load(place, row, real, 3 * C, d, D, MASKED)
+        k = _load(place + C, row, real, 3 * C, d, D, MASKED)
+        v = _load(place + 2 * C, row, real, 3 * C, d, D, MASKED)
+        g = _load(grad + first * C + head * d, row, real, C, d, D, MASKED)
+        q_inverse, k_inverse = _inverse_length(q), _inverse_length(k)
+        b = tl.load(bias + head * N * N + square)  # again and again: it leaves no registers else
+        s = _logits(q, k, q_inverse * (inverse_temperature * LOG2E), k_inverse, b, region, region,
+                    real, edge, EDGES, P)
+        total = tl.load(lse + (first + row) * heads + head, mask=real, other=float('inf'))
+        p = tl.exp2(s - total[:, None])  # 0 for queries that are padding
+        _store(to + 2 * C, row, real, tl.dot(tl.trans(p.to(v.dtype)), g, input_precision=P),
+               3 * C, d, D, MASKED)
+        ds = tl.dot(g, tl.trans(v), input_precision=P)
+        ds = p * (ds - tl.sum(ds * p, 1)[:, None])
+        sum_bias += ds
+        ds = ds.to(q.dtype)
+        k_unit = (k.to(tl.float32) * k_inverse[:, None]).to(k.dtype)
+        grad_q = tl.dot(ds, k_unit, input_precision=P)
+        sum_scale += tl.sum(tl.sum(grad_q * q.to(tl.float32), 1) * q_inverse)
+        _store(to, row, real, _along_length(grad_q * inverse_temperature, q, q_inverse),
+               3 * C, d, D, MASKED)
+        q_unit = (q.to(tl.float32) * q_inverse[:, None]).to(q.dtype)
+        grad_k = tl.dot(tl.trans(ds), q_unit, input_precision=P) * inverse_temperature
+        _store(to + C, row, real, _along_length(grad_k, k, k_inverse), 3 * C, d, D, MASKED)
+    tl.store(part_bias + tl.program_id(0).to(tl.int64) * N * N + square, sum_bias)
+    tl.store(part_scale + tl.program_id(0), sum_scale)
+
+
+@triton.jit(do_not_specialize=SIZES)
+def rows_kernel(qkv, grad, out, lse, bias, scale, grad_qkv, delta, part_scale, heads, count, step,
+                T, H, W, KT, KH, KW, d: tl.constexpr, D: tl.constexpr,
+                WT: tl.constexpr, WH: tl.constexpr, WW: tl.constexpr, N: tl.constexpr,
+                BLOCK: tl.constexpr, EDGES: tl.constexpr, MASKED: tl.constexpr, P: tl.constexpr):
+    """Gradient of a tile of queries, and delta, (gradient . output) of each, for the others."""
+    C = heads * d
+    tiles: tl.constexpr = N // BLOCK
+    head, tile = tl.program_id(0) % heads, tl.program_id(0) // heads % tiles
+    window = tl.program_id(0) // (heads * tiles)
+    i, j = tile * BLOCK + tl.arange(0, BLOCK), tl.arange(0, BLOCK)
+    inverse_temperature = tl.load(scale + head)
+    biases = bias + head.to(tl.int64) * N * N + i[:, None] * N + j[None, :]
+    first, edge = _window(window, T, H, W, KT, KH, KW, WT, WH, WW)
+    row, real, region = _tokens(window, i, T, H, W, KT, KH, KW, WT, WH, WW)
+    place = qkv + first * (3 * C) + head * d
+    q = _load(place, row, real, 3 * C, d, D, MASKED)
+    g = _load(grad + first * C + head * d, row, real, C, d, D, MASKED)
+    o = _load(out + first * C + head * d, row, real, C, d, D, MASKED)
+    along = tl.sum(g.to(tl.float32) * o.to(tl.float32), 1)
+    at = (first + row) * heads + head
+    tl.store(delta + at, along, mask=real)
+    total = tl.load(lse + at, mask=real, other=float('inf'))
+    q_inverse = _inverse_length(q)
+    q_scale = q_inverse * (inverse_temperature * LOG2E)
+    grad_q = tl.zeros((BLOCK, D), tl.float32)
+    for start in range(0, N, BLOCK):
+        row_j, real_j, region_j = _tokens(window, start + j, T, H, W, KT, KH, KW, WT, WH, WW)
+        k = _load(place + C, row_j, real_j, 3 * C, d, D, MASKED)
+        v = _load(place + 2 * C, row_j, real_j, 3 * C, d, D, MASKED)
+        k_inverse = _inverse_length(k)
+        s = _logits(q, k, q_scale, k_inverse, tl.load(biases + start), region, region_j, real_j,
+                    edge, EDGES, P)
+        ds = tl.dot(g, tl.trans(v), input_precision=P)
+        ds = tl.exp2(s - total[:, None]) * (ds - along[:, None])
+        k_unit = (k.to(tl.float32) * k_inverse[:, None]).to(k.dtype)
+        grad_q += tl.dot(ds.to(k.dtype), k_unit, input_precision=P)
+    tl.store(part_scale + window * tiles * heads + tile * heads + head,
+             tl.sum(tl.sum(grad_q * q.to(tl.float32), 1) * q_inverse))
+    _store(grad_qkv + first * (3 * C) + head * d, row, real,
+           _along_length(grad_q * inverse_temperature, q, q_inverse), 3 * C, d, D, MASKED)
+
+
+@triton.jit(do_not_specialize=SIZES)
+def columns_kernel(qkv, grad, lse, bias, scale, grad_qkv, delta, heads, count, step,
+                   T, H, W, KT, KH, KW,
+                   d: tl.constexpr, D: tl.constexpr, WT: tl.constexpr,
+                   WH: tl.constexpr, WW: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr,
+                   EDGES: tl.constexpr, MASKED: tl.constexpr, P: tl.constexpr):
+    """Gradients of a tile of keys and values."""
+    C = heads * d
+    tiles: tl.constexpr = N // BLOCK
+    head, tile = tl.program_id(0) % heads, tl.program_id(0) // heads % tiles
+    window = tl.program_id(0) // (heads * tiles)
+    i, j = tl.arange(0, BLOCK), tile * BLOCK + tl.arange(0, BLOCK)
+    inverse_temperature = tl.load(scale + head)
+    biases = bias + head.to(tl.int64) * N * N + i[:, None] * N + j[None, :]
+    first, edge = _window(window, T, H, W, KT, KH, KW, WT, WH, WW)
+    row_j, real_j, region_j = _tokens(window, j, T, H, W, KT, KH, KW, WT, WH, WW)
+    place = qkv + first * (3 * C) + head * d
+    k = _load(place + C, row_j, real_j, 3 * C, d, D, MASKED)
+    v = _load(place + 2 * C, row_j, real_j, 3 * C, d, D, MASKED)
+    k_inverse = _inverse_length(k)
+    grad_k, grad_v = tl.zeros((BLOCK, D), tl.float32), tl.zeros((BLOCK, D), tl.float32)
+    for start in range(0, N, BLOCK):
+        row, real, region = _tokens(window, start + i, T, H, W, KT, KH, KW, WT, WH, WW)
+        q = _load(place, row, real, 3 * C, d, D, MASKED)
+        g = _load(grad + first * C + head * d, row, real, C, d, D, MASKED)
+        at = (first + row) * heads + head
+        total = tl.load(lse + at, mask=real, other=float('inf'))
+        q_inverse = _inverse_length(q)
+        s = _logits(q, k, q_inverse * (inverse_temperature * LOG2E), k_inverse,
+                    tl.load(biases + start * N), region, region_j, real_j, edge, EDGES, P)
+        p = tl.exp2(s - total[:, None])
+        grad_v += tl.dot(tl.trans(p.to(g.dtype)), g, input_precision=P)
+        ds = tl.dot(g, tl.trans(v), input_precision=P)
+        ds = p * (ds - tl.load(delta + at, mask=real, other=0.)[:, None])
+        q_unit = (q.to(tl.float32) * q_inverse[:, None]).to(q.dtype)
+        grad_k += tl.dot(tl.trans(ds.to(q.dtype)), q_unit, input_precision=P)
+    to = grad_qkv + first * (3 * C) + head * d
+    _store(to + C, row_j, real_j, _along_length(grad_k * inverse_temperature, k, k_inverse),
+           3 * C, d, D, MASKED)
+    _store(to + 2 * C, row_j, real_j, grad_v, 3 * C, d, D, MASKED)
+
+
+@triton.jit(do_not_specialize=SIZES)
+def bias_kernel(qkv, grad, lse, bias, scale, delta, part_bias, heads, count, step,
+                T, H, W, KT, KH, KW,
+                d: tl.constexpr, D: tl.constexpr, WT: tl.constexpr,
+                WH: tl.constexpr, WW: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr,
+                EDGES: tl.constexpr, MASKED: tl.constexpr, P: tl.constexpr):
+    """Gradient of a tile of the bias, over every step-th window."""
+    C = heads * d
+    tiles: tl.constexpr = N // BLOCK
+    head, tile = tl.program_id(0) % heads, tl.program_id(0) // heads % (tiles * tiles)
+    split = tl.program_id(0) // (heads * tiles * tiles)
+    i = tile // tiles * BLOCK + tl.arange(0, BLOCK)
+    j = tile % tiles * BLOCK + tl.arange(0, BLOCK)
+    inverse_temperature = tl.load(scale + head) * LOG2E
+    square = i[:, None] * N + j[None, :]
+    b = tl.load(bias + head.to(tl.int64) * N * N + square)
+    sum_bias = tl.zeros((BLOCK, BLOCK), tl.float32)
+    for window in range(split, count, step):
+        first, edge = _window(window, T, H, W, KT, KH, KW, WT, WH, WW)
+        row, real, region = _tokens(window, i, T, H, W, KT, KH, KW, WT, WH, WW)
+        row_j, real_j, region_j = _tokens(window, j, T, H, W, KT, KH, KW, WT, WH, WW)
+        place = qkv + first * (3 * C) + head * d
+        q = _load(place, row, real, 3 * C, d, D, MASKED)
+        k = _load(place + C, row_j, real_j, 3 * C, d, D, MASKED)
+        v = _load(place + 2 * C, row_j, real_j, 3 * C, d, D, MASKED)
+        g = _load(grad + first * C + head * d, row, real, C, d, D, MASKED)
+        at = (first + row) * heads + head
+        total = tl.load(lse + at, mask=real, other=float('inf'))
+        s = _logits(q, k, _inverse_length(q) * inverse_temperature, _inverse_length(k), b, region,
+                    region_j, real_j, edge, EDGES, P)
+        ds = tl.dot(g, tl.trans(v), input_precision=P)
+        sum_bias += tl.exp2(s - total[:, None]) * (
+            ds - tl.load(delta + at, mask=real, other=0.)[:, None])
+    owner = (split * heads + head).to(tl.int64)
+    tl.store(part_bias + owner * N * N + square, sum_bias)
