@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from swinv2_mm.apis import launch
 from swinv2_mm.apis.inference import models, sources
+from swinv2_mm.apis.inference.inputs import shown
 from swinv2_mm.apis.inference.results import Film, Folder
 from swinv2_mm.apis.inference.sources import Refused, Source
 from swinv2_mm.apis.inference.tiles import Tiled
@@ -92,7 +93,7 @@ class Run:
         A batch has pictures of one size, since the padding of others would change results.
         """
         try:
-            picture = sources.read_picture(source.place)
+            picture = self.predictor.read(source.place)
         except ValueError:
             self.refuse(source.place, 'it cannot be read as a picture')
             return batch
@@ -133,6 +134,7 @@ class Run:
             record['map'] = f'{source.name}_map.png'
             self.folder.write_picture(record['map'], self.predictor.labels(sample))
         if not self.args.json:
+            picture = shown(picture) if isinstance(picture, np.ndarray) else picture
             self.folder.write_picture(f'{source.name}.jpg', self.predictor.draw(picture, sample))
         self.folder.write_json(f'{source.name}.json', record)
 
@@ -177,7 +179,8 @@ class Run:
             self._add(film, batch)
 
     def _add(self, film: Film, batch: list[np.ndarray]) -> None:
-        for frame, sample in zip(batch, self.predictor.predict(batch)):
+        samples = self.predictor.predict([self.predictor.read.frame(frame) for frame in batch])
+        for frame, sample in zip(batch, samples):
             sample = self.predictor.keep(sample, self.score_thr)
             film.add(self.predictor.record(sample),
                      None if self.args.json else self.predictor.draw(frame, sample))
