@@ -4,7 +4,7 @@ from __future__ import annotations
 from mmengine.config import Config
 
 from swinv2_mm.apis import model_inputs
-from swinv2_mm.apis.inference.models import load_weights
+from swinv2_mm.apis.inference.weights import load_weights
 from swinv2_mm.export.graphs import Pixels
 from swinv2_mm.utils.errors import UserError, check_file
 

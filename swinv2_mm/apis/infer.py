@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from swinv2_mm.apis import launch
 from swinv2_mm.apis.inference import models, sources
+from swinv2_mm.apis.inference.inputs import shown
 from swinv2_mm.apis.inference.results import Film, Folder, Full
 from swinv2_mm.apis.inference.sources import Refused, Source
 from swinv2_mm.apis.inference.tiles import Tiled
@@ -98,7 +99,7 @@ class Run:
         A batch has pictures of one size, since the padding of others would change results.
         """
         try:
-            picture = sources.read_picture(source.place, self.args.max_pixels)
+            picture = self.predictor.read(source.place, self.args.max_pixels)
         except ValueError as error:
             self._fail(source, error)
             return batch
@@ -151,6 +152,7 @@ class Run:
             record['map'] = f'{source.name}_map.png'
             self.folder.write_picture(record['map'], self.predictor.labels(sample))
         if not self.args.json:
+            picture = shown(picture) if isinstance(picture, np.ndarray) else picture
             self.folder.write_picture(f'{source.name}.jpg', self.predictor.draw(picture, sample))
         self.folder.write_json(f'{source.name}.json', record)
 
@@ -195,7 +197,8 @@ class Run:
     def _frames(self, frames: Iterator[tuple], film: Film, task) -> None:
         """All frames of a video, a batch at a time."""
         while batch := list(itertools.islice(frames, self.args.batch_size)):
-            samples = self.predictor.predict([frame for _, frame in batch])
+            samples = self.predictor.predict(
+                [self.predictor.read.frame(frame) for _, frame in batch])
             for (time, frame), sample in zip(batch, samples):
                 sample = self.predictor.keep(sample, self.score_thr)
                 drawn = None if self.args.json else self.predictor.draw(frame, sample)

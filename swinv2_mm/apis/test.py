@@ -6,6 +6,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from swinv2_mm.apis import launch
+from swinv2_mm.apis.inference.weights import WholeModel, load_weights
 from swinv2_mm.datasets.checks import check_data
 from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError, check_file
@@ -35,7 +36,6 @@ def apply(args, cfg: Config) -> None:
     """Write the arguments of testing into the config."""
     scope = cfg.get('default_scope', 'mmengine')
     check_file(args.checkpoint, 'checkpoint', 'give the path of a .pth file')
-    cfg.load_from = args.checkpoint
     if scope in MODULES:
         importlib.import_module(MODULES[scope])
     if args.show_dir:
@@ -78,7 +78,14 @@ def main():
     cfg = launch.load_config(args)
     apply(args, cfg)
     check_data(cfg, 'test')
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if 'runner_type' in cfg:  # builds the model when it tests
+        cfg.load_from = args.checkpoint
+        runner = RUNNERS.build(cfg)
+        runner.register_hook(WholeModel(args.checkpoint), 'VERY_LOW')
+    else:
+        cfg.load_from = None
+        runner = Runner.from_cfg(cfg)
+        load_weights(runner.model, args.checkpoint)
     runner.test()
 
 

@@ -12,6 +12,8 @@ from mmengine import registry as mmengine
 from swinv2_mm.registry import TRANSFORMS
 from swinv2_mm.utils.faults import MAX_PIXELS, Tally, image_fault, map_fault, one_line, still
 
+TIFF = b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'  # first bytes
+
 
 class _Careful:
     """What both loaders do with a bad file."""
@@ -75,7 +77,9 @@ class LoadImage(_Careful):
             content = fileio.get(name, backend_args=self.backend_args)
         except OSError as error:
             return self._refuse(name, f'cannot be read ({one_line(error)})', error)
-        if fault := image_fault(content, self.max_pixels):
+        # Pillow does not know all that is read as it is from TIFF: more channels, floats.
+        plain = self.decoding['flag'] != 'unchanged' and self.decoding['backend'] != 'tifffile'
+        if (plain or content[:4] not in TIFF) and (fault := image_fault(content, self.max_pixels)):
             return self._refuse(name, fault.text)
         try:
             image = mmcv.imfrombytes(still(content), **self.decoding)

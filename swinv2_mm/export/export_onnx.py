@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from swinv2_mm.apis import launch, model_inputs
-from swinv2_mm.apis.inference.models import load_weights
+from swinv2_mm.apis.inference.weights import load_weights
 from swinv2_mm.export import checks, graphs
 from swinv2_mm.utils import entry, versions
 from swinv2_mm.utils.errors import UserError, check_file

@@ -10,12 +10,13 @@ import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import DefaultScope
-from torch import nn
 
 from swinv2_mm.apis import launch
-from swinv2_mm.checkpoints.read import read_contents
 from swinv2_mm.datasets.checks import class_counts
 from swinv2_mm.utils.errors import UserError, check_file
+
+from .inputs import take_reader
+from .weights import load_weights
 
 # default_scope -> the module beside this one that knows the library, by its class `Task`.
 TASKS = {'mmdet': 'det', 'mmseg': 'seg', 'mmpretrain': 'cls', 'mmaction': 'video'}
@@ -34,13 +35,14 @@ class Predictor:
     task: str
     kinds: tuple[str, ...] = ('picture', 'video')
 
-    def __init__(self, inferencer, classes: list[str], palette, scope: str):
+    def __init__(self, inferencer, classes: list[str], palette, scope: str, reader=None):
         self.inferencer, self.model = inferencer, inferencer.model
         self.classes, self.palette, self.scope = classes, palette, scope
+        self.read = reader  # of pictures and frames: an `inputs.Reader`; None for films
 
     @torch.no_grad()
     def predict(self, inputs: list) -> list:
-        """Samples of the library for pictures (H, W, 3) uint8 BGR, in one batch."""
+        """Samples of the library for pictures as `read` gives them, in one batch."""
         samples = []
         with DefaultScope.overwrite_default_scope(self.scope):
             for data in self.inferencer.preprocess(inputs, batch_size=len(inputs)):
@@ -58,7 +60,7 @@ class Predictor:
         raise NotImplementedError
 
     def draw(self, picture, sample):
-        """(H, W, 3) uint8 BGR with what a sample says drawn on it, BGR."""
+        """A picture (H, W, 3) uint8 BGR with what a sample says drawn on it, BGR."""
         raise NotImplementedError
 
 
@@ -89,11 +91,12 @@ def load(config: str, checkpoint: str, device: str | None = None,
     device = _device(device)
     task = importlib.import_module(f'swinv2_mm.apis.inference.{TASKS[scope]}').Task
     cfg.visualizer['vis_backends'] = None  # pictures are written by whoever asked for them
+    reader = take_reader(cfg, scope) if 'picture' in task.kinds else None
     with DefaultScope.overwrite_default_scope(scope), _quiet():
         inferencer = task.inferencer(cfg, device)
     load_weights(inferencer.model, checkpoint)
     classes, palette = _classes(cfg, scope)
-    return task(inferencer, classes, palette, scope)
+    return task(inferencer, classes, palette, scope, reader)
 
 
 def _device(device: str | None) -> str:
@@ -118,28 +121,6 @@ class _quiet:
     def __exit__(self, *args):
         logging.disable(logging.NOTSET)
         self.warnings.__exit__(*args)
-
-
-def load_weights(model: nn.Module, checkpoint: str) -> None:
-    """Load a whole model. UserError where the file is not one of this model."""
-    state, own = read_contents(checkpoint).state, model.state_dict()
-    if missing := [key for key in own if key not in state]:
-        parts, others = (', '.join(dict.fromkeys(key.partition('.')[0] for key in keys))
-                         for keys in (own, state))
-        raise UserError(
-            'The checkpoint must be of the model that the config describes, '
-            + (f'{parts}; {checkpoint} is of {others}' if parts != others else
-               f'{checkpoint} lacks {len(missing)} of its {len(own)} tensors, such as {missing[0]}')
-            + ': give the config that it was trained with.')
-    if wrong := [key for key in own if own[key].shape != state[key].shape]:
-        key = wrong[0]
-        heads = not any(key.startswith('backbone.') for key in wrong)
-        what = 'have the classes of the config' if heads else 'be as large as the config says'
-        raise UserError(
-            f'The checkpoint must {what}, {checkpoint} differs in {len(wrong)} tensors: {key} is '
-            f'{tuple(state[key].shape)} in the file and {tuple(own[key].shape)} in the model; '
-            'give the config that it was trained with.')
-    model.load_state_dict({key: state[key] for key in own})
 
 
 def _classes(cfg: Config, scope: str) -> tuple[list[str], object]:

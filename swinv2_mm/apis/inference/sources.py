@@ -32,7 +32,7 @@ class Refused(NamedTuple):
     reason: str
 
 
-class _Load(LoadImage):
+class Load(LoadImage):
     """The reader of training, as OpenCV by itself crashes on some damaged files; bare reasons."""
 
     def _refuse(self, name: str, reason: str, error: Exception | None = None) -> None:
@@ -49,7 +49,7 @@ def read_picture(path: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Raises:
         ValueError: it is damaged, no picture, or too large; its message is the reason.
     """
-    return _Load(max_pixels=max_pixels)(dict(img_path=path))['img']
+    return Load(max_pixels=max_pixels)(dict(img_path=path))['img']
 
 
 def find(words: list[str], kinds: tuple[str, ...]) -> tuple[list[Source], list[Refused]]:

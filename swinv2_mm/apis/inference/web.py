@@ -88,12 +88,21 @@ class Shown:
 
     def _see(self, frame: np.ndarray, score_thr: float) -> tuple[np.ndarray, dict]:
         """A drawn frame, BGR, and its record."""
-        (sample,) = self.predictor.predict([frame])
+        return self._drawn(frame, self.predictor.read.frame(frame), score_thr)
+
+    def _drawn(self, frame: np.ndarray, picture: np.ndarray, score_thr: float) -> tuple:
+        (sample,) = self.predictor.predict([picture])
         sample = self.predictor.keep(sample, score_thr)
         return self.predictor.draw(frame, sample), self.predictor.record(sample)
 
     def _picture(self, path: str, score_thr: float) -> Seen:
-        drawn, record = self._see(read_picture(path), score_thr)
+        frame = read_picture(path)
+        try:
+            picture = self.predictor.read(path)
+        except ValueError as error:
+            raise Refusal('This model cannot read such a picture: upload one of the kind that it '
+                          'was trained on.') from error
+        drawn, record = self._drawn(frame, picture, score_thr)
         return Seen(drawn[..., ::-1], None, _shares(record), _short(record))
 
     def _actions(self, path: str) -> Seen:
