@@ -34,7 +34,7 @@ UPSTREAM = {
     'mmengine': 'pip install mmengine==0.10.7', 'mmcv': 'pip install mmcv==2.1.0',
     'mmdet': 'pip install mmdet==3.3.0', 'mmseg': 'pip install mmsegmentation==1.2.2 ftfy regex',
     'mmpretrain': 'pip install mmpretrain==1.2.0',
-    'mmaction': 'pip install --no-deps mmaction2==1.2.0 && pip install einops scipy'}
+    'mmaction': 'pip install --no-deps mmaction2==1.2.0 && pip install av decord einops scipy'}
 # What can be done -> import names that it needs.
 TASKS = {
     'the backbone, loading, transfer': ('mmengine',),
@@ -42,9 +42,9 @@ TASKS = {
     'segmentation': ('mmengine', 'mmcv', 'mmseg'),
     'Mask2Former for segmentation': ('mmengine', 'mmcv', 'mmseg', 'mmdet'),
     'classification and SimMIM': ('mmengine', 'mmcv', 'mmpretrain'),
-    'video': ('mmengine', 'mmcv', 'mmaction', 'decord'),
+    'video': ('mmengine', 'mmcv', 'mmaction', 'av'),
     'export to ONNX': ('onnx', 'onnxscript', 'onnxruntime'),
-    'pictures and videos through a model': ('mmengine', 'mmcv', 'rich'),
+    'pictures and videos through a model': ('mmengine', 'mmcv', 'rich', 'av'),
     'the web page': ('gradio',)}
 OTHERS = ('torch', 'torchvision', 'numpy', 'opencv-python', 'opencv-python-headless', 'timm',
           'transformers', 'decord', 'av', 'safetensors')

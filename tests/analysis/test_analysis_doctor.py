@@ -96,7 +96,7 @@ def test_each_task_says_what_it_lacks_and_what_brings_it(monkeypatch):
     found = {finding.what.partition(':')[0]: finding
              for finding in doctor.check_tasks(GOOD, lambda name: True)}
     assert found['detection'].level == 'ok' and found['video'].level == 'missing'
-    assert 'lacks decord' in found['video'].what and found['video'].fix == 'pip install decord'
+    assert 'lacks av' in found['video'].what and found['video'].fix == 'pip install av'
     monkeypatch.setattr(doctor.torch_versions, 'TORCH', (2, 1))
     few = {name: dists for name, dists in GOOD.items() if name != 'mmseg'}
     found = {finding.what.partition(':')[0]: finding
