@@ -215,6 +215,15 @@ def _model(task: str, arch: str, window: int, known: dict) -> tuple[ConfigDict, 
     return model, whole
 
 
+def _rate(task: str, arch: str, whole: Config) -> tuple[float, int]:
+    """Learning rate of the optimizer of a config, and the batch that it is for."""
+    if task == 'cls' and arch != 'nano':
+        return FINE_TUNING
+    batch = (whole.train_dataloader.batch_size if arch == 'nano'
+             else whole.auto_scale_lr.base_batch_size)
+    return whole.optim_wrapper.optimizer.lr, batch
+
+
 def _schedule(cfg: ConfigDict, iterations: int) -> None:
     """Loop, rates, validation and checkpoints, counted in iterations."""
     warm, interval = min(500, max(iterations // 10, 1)), max(iterations // 10, 1)
@@ -250,10 +259,7 @@ def compose(task: str, data: Path, arch: str = 'tiny', batch: int | None = None)
     if task == 'seg':
         model.data_preprocessor.size = size[::-1]
     *_, usual, epochs = TASKS[task]
-    batch = batch or usual
-    rate, of = ((whole.optim_wrapper.optimizer.lr, whole.train_dataloader.batch_size)
-                if arch == 'nano' else FINE_TUNING if task == 'cls' else
-                (whole.optim_wrapper.optimizer.lr, whole.auto_scale_lr.base_batch_size))
+    batch, (rate, of) = batch or usual, _rate(task, arch, whole)
     loaders['train'].update(batch_size=batch, num_workers=0 if arch == 'nano' else 4,
                             persistent_workers=arch != 'nano')
     iterations = max(1000, math.ceil(epochs * count / batch))
@@ -264,11 +270,11 @@ def compose(task: str, data: Path, arch: str = 'tiny', batch: int | None = None)
     _schedule(new, iterations)
     weights = 'no weights, from scratch' if arch == 'nano' else 'published ImageNet weights'
     masks = f', {"with" if known["masks"] else "without"} masks' if task == 'det' else ''
+    median = ' x '.join(f'{side:.0f}' for side in np.median(known['sizes'], axis=0))
     return new, [
         f'{count} training pictures of {len(known["classes"])} classes{masks}; {weights}',
-        f'trained at {size[0]} x {size[1]} (their median is '
-        '{:.0f} x {:.0f})'.format(*np.median(known['sizes'], axis=0))
-        + f', where window {window} pads least',
+        f'trained at {size[0]} x {size[1]} (their median is {median}), where window {window} pads '
+        'least',
         f'{iterations} iterations of {batch}: {iterations * batch / count:.0f} times each picture',
         f'learning rate {new.optim_wrapper.optimizer.lr:g}, which is {rate:g} at batch {of}']
 
