@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -53,45 +54,43 @@ def parse_args(argv: list | None = None):
     return parser.parse_args(argv)
 
 
+def _json(path: Path, pick: Callable[[dict], dict]) -> dict:
+    """What `pick` takes out of a json file."""
+    try:
+        return pick(json.loads(path.read_text(encoding='utf-8-sig')))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(f'{path} must be as `swinv2-mm labels` writes it, it gives '
+                        f'"{type(error).__name__}: {error}": see docs/labels.md.') from None
+
+
+def _pictures(folder: Path) -> dict:
+    """Sizes of the pictures in a folder, and the ending of the first."""
+    paths = [path for path in sorted(folder.rglob('*')) if path.suffix.lower() in ENDINGS]
+    return dict(sizes=[shown_size(path)[0] for path in paths],
+                suffix=paths[0].suffix if paths else '')
+
+
 def _detection(data: Path, splits: list[str]) -> dict:
     """Classes, sizes of the training pictures, and whether every object has a mask."""
-    found, masks = {}, True
-    for split in splits:
-        try:
-            found[split] = json.loads((data / f'{split}.json').read_text(encoding='utf-8-sig'))
-            masks &= all(thing.get('segmentation') for thing in found[split]['annotations'])
-            sizes = [(image['width'], image['height']) for image in found['train']['images']]
-            classes = [entry['name'] for entry in found['train']['categories']]
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise UserError(f'{data / split}.json must be COCO json, it gives '
-                            f'"{type(error).__name__}: {error}": see docs/labels.md.') from None
-    return dict(classes=classes, sizes=sizes, masks=masks)
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.rglob('*')) if path.suffix.lower() in ENDINGS]
+    found = [_json(data / f'{split}.json', lambda content: dict(
+        classes=[entry['name'] for entry in content['categories']],
+        sizes=[(image['width'], image['height']) for image in content['images']],
+        masks=all(thing.get('segmentation') for thing in content['annotations'])))
+        for split in splits]
+    return dict(found[0], masks=all(split['masks'] for split in found))
 
 
 def _segmentation(data: Path, splits: list[str]) -> dict:
-    """Classes, colours, the ending and the sizes of the training pictures."""
-    file = data / 'classes.json'
-    try:
-        content = json.loads(file.read_text(encoding='utf-8-sig'))
-        known = dict(classes=list(content['classes']), palette=content.get('palette'))
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UserError(f'{file} must hold {{"classes": [NAME, ...]}} in the order of the numbers '
-                        f'in the maps, it gives "{type(error).__name__}: {error}": write it.'
-                        ) from None
-    pictures = _pictures(data / 'img_dir' / 'train')
-    return dict(known, sizes=[shown_size(path)[0] for path in pictures],
-                suffix=pictures[0].suffix if pictures else '')
+    """Classes and their colours; sizes and ending of the training pictures."""
+    return dict(_pictures(data / 'img_dir' / 'train'), **_json(
+        data / 'classes.json', lambda content: dict(
+            classes=list(content['classes']), palette=content.get('palette'))))
 
 
 def _classification(data: Path, splits: list[str]) -> dict:
     """Classes, and the sizes of the training pictures."""
-    classes = sorted(path.name for path in (data / 'train').iterdir() if path.is_dir())
-    return dict(classes=classes,
-                sizes=[shown_size(path)[0] for path in _pictures(data / 'train')])
+    return dict(_pictures(data / 'train'), classes=sorted(
+        path.name for path in (data / 'train').iterdir() if path.is_dir()))
 
 
 READERS = dict(det=(_detection, '{}.json'), seg=(_segmentation, 'img_dir/{}'),
@@ -154,31 +153,21 @@ def _set_classes(part: object, count: int) -> None:
             _set_classes(inner, count)
 
 
-def _step(pipeline: list, *names: str) -> dict:
-    return next(step for step in pipeline if step['type'].rpartition('.')[2] in names)
-
-
 def _resize(task: str, loaders: dict, size: tuple[int, int], known: dict) -> None:
-    """Write the sizes into the pipelines."""
-    train, width, height = loaders['train'], *size
-    steps = [loader.dataset.pipeline for loader in loaders.values()]
-    if task == 'cls':
-        _step(steps[0], 'RandomResizedCrop').scale = width
-        for pipeline in steps[1:]:
-            _step(pipeline, 'Resize').scale = size
-        return
+    """Write the sizes into the steps of the pipelines."""
+    (width, height), whole = size, size
     if task == 'seg':  # the short side becomes that of the crop
         wide, high = np.median(known['sizes'], axis=0)
-        size = (round(max(wide, high) / min(wide, high) * width), width)
-        _step(train.dataset.pipeline, 'RandomResize').update(scale=size, ratio_range=(0.5, 2.0))
-        _step(train.dataset.pipeline, 'RandomCrop').crop_size = (height, width)
-    else:
-        _step(train.dataset.pipeline, 'RandomChoiceResize').scales = [
-            (round(width * part), round(height * part)) for part in (0.8, 0.9, 1.0, 1.1)]
-        for pipeline in steps:
-            _step(pipeline, 'LoadAnnotations').update(with_mask=known['masks'])
-    for pipeline in steps[1:]:
-        _step(pipeline, 'Resize').scale = size
+        whole = (round(max(wide, high) / min(wide, high) * width), width)
+    scales = [(round(width * part), round(height * part)) for part in (0.8, 0.9, 1.0, 1.1)]
+    values = dict(
+        Resize=dict(scale=whole), RandomResize=dict(scale=whole, ratio_range=(0.5, 2.0)),
+        RandomCrop=dict(crop_size=(height, width)), RandomResizedCrop=dict(scale=width),
+        RandomChoiceResize=dict(scales=scales),
+        LoadAnnotations=dict(with_mask=known['masks']) if task == 'det' else {})
+    for loader in loaders.values():
+        for step in loader.dataset.pipeline:
+            step.update(values.get(step.type, {}))
 
 
 def _load(task: str, cfg: ConfigDict, data: Path, splits: list[str], known: dict) -> dict:
@@ -226,6 +215,15 @@ def _model(task: str, arch: str, window: int, known: dict) -> tuple[ConfigDict, 
     return model, whole
 
 
+def _rate(task: str, arch: str, whole: Config) -> tuple[float, int]:
+    """Learning rate of the optimizer of a config, and the batch that it is for."""
+    if task == 'cls' and arch != 'nano':
+        return FINE_TUNING
+    batch = (whole.train_dataloader.batch_size if arch == 'nano'
+             else whole.auto_scale_lr.base_batch_size)
+    return whole.optim_wrapper.optimizer.lr, batch
+
+
 def _schedule(cfg: ConfigDict, iterations: int) -> None:
     """Loop, rates, validation and checkpoints, counted in iterations."""
     warm, interval = min(500, max(iterations // 10, 1)), max(iterations // 10, 1)
@@ -261,26 +259,22 @@ def compose(task: str, data: Path, arch: str = 'tiny', batch: int | None = None)
     if task == 'seg':
         model.data_preprocessor.size = size[::-1]
     *_, usual, epochs = TASKS[task]
-    batch = batch or usual
-    rate, of = ((whole.optim_wrapper.optimizer.lr, whole.train_dataloader.batch_size)
-                if arch == 'nano' else FINE_TUNING if task == 'cls' else
-                (whole.optim_wrapper.optimizer.lr, whole.auto_scale_lr.base_batch_size))
+    batch, (rate, of) = batch or usual, _rate(task, arch, whole)
     loaders['train'].update(batch_size=batch, num_workers=0 if arch == 'nano' else 4,
                             persistent_workers=arch != 'nano')
     iterations = max(1000, math.ceil(epochs * count / batch))
-    new = Config(dict(
-        {key: cfg[key] for key in KEPT if key in cfg}, model=model,
-        optim_wrapper=whole.optim_wrapper,
-        auto_scale_lr=dict(enable=False, base_batch_size=batch)))
+    new = Config(dict({key: cfg[key] for key in KEPT if key in cfg}, model=model,
+                      optim_wrapper=whole.optim_wrapper,
+                      auto_scale_lr=dict(enable=False, base_batch_size=batch)))
     new.optim_wrapper.optimizer.lr = float(f'{rate * batch / of:.3g}')
     _schedule(new, iterations)
     weights = 'no weights, from scratch' if arch == 'nano' else 'published ImageNet weights'
     masks = f', {"with" if known["masks"] else "without"} masks' if task == 'det' else ''
+    median = ' x '.join(f'{side:.0f}' for side in np.median(known['sizes'], axis=0))
     return new, [
         f'{count} training pictures of {len(known["classes"])} classes{masks}; {weights}',
-        f'trained at {size[0]} x {size[1]} (their median is '
-        '{:.0f} x {:.0f})'.format(*np.median(known['sizes'], axis=0))
-        + f', where window {window} pads least',
+        f'trained at {size[0]} x {size[1]} (their median is {median}), where window {window} pads '
+        'least',
         f'{iterations} iterations of {batch}: {iterations * batch / count:.0f} times each picture',
         f'learning rate {new.optim_wrapper.optimizer.lr:g}, which is {rate:g} at batch {of}']
 

@@ -93,7 +93,8 @@ def label_studio(root):
                dict(id='c', type='choices', value=dict(choices=['sharp']))]
     (root / 'project-1.json').write_text(json.dumps([dict(
         id=i, data=dict(image=f'/data/upload/1/0123abcd-{name}'), predictions=[{}],
-        annotations=[dict(was_cancelled=True, result=[]), dict(result=results)])
+        annotations=[dict(was_cancelled=True, result=[]), dict(result=[]),
+                     dict(result=results, ground_truth=True)])
         for i, name in enumerate(NAMES)]))
     return root
 
@@ -138,7 +139,8 @@ LOST = {
                 "5 field 'flags' of an object dropped", "5 shapes of type 'line' dropped"],
     'cvat': ["5 field 'age' of the attributes dropped",
              "5 field 'occluded' of an object dropped", "5 shapes of type 'polyline' dropped"],
-    'label-studio': ["5 field 'meta' of an object dropped", '5 predictions dropped',
+    'label-studio': ["5 field 'meta' of an object dropped",
+                     '5 further annotations of a picture dropped', '5 predictions dropped',
                      "5 results of type 'choices' dropped", '5 skipped annotations dropped'],
     'supervisely': ["5 field 'tags' of an object dropped", "5 shapes of type 'line' dropped"]}
 
@@ -160,9 +162,11 @@ def packed(pixels):
 
 
 def brush(pixels):
-    """A mask as Label Studio writes it: runs of equal bytes, each pixel four of them."""
-    values = np.repeat(pixels.astype(np.uint8).ravel() * 255, 4)
-    starts = np.flatnonzero(np.diff(values, prepend=values[0] ^ 1))
+    """A mask as Label Studio writes it: runs of equal bytes, of a colour and what is painted."""
+    values = np.full((pixels.size, 4), 9, np.uint8)
+    values[:, 3] = pixels.ravel() * 255
+    values = values.ravel()
+    starts = np.flatnonzero(np.diff(values, prepend=0))
     bits = f'{len(values):032b}{7:05b}' + ''.join(f'{n:04b}' for n in (2, 3, 7, 15))
     for start, length in zip(starts, np.diff(starts, append=len(values))):
         while length:

@@ -115,7 +115,7 @@ def test_boxes_that_are_turned_become_polygons_and_parts_of_a_group_one_object(t
     file = root / 'project-1.json'
     data = json.loads(file.read_text())
     for task in data:
-        task['annotations'][1]['result'][0]['value'].update(
+        task['annotations'][2]['result'][0]['value'].update(
             x=100 * 50 / WIDE, y=100 * 30 / HIGH, width=100 * 20 / WIDE, height=100 * 30 / HIGH,
             rotation=90)
     file.write_text(json.dumps(data))
@@ -137,14 +137,15 @@ def test_difficult_objects_are_crowds_and_what_has_no_area_is_counted(tmp_path, 
     file.write_text(text.replace(f'<xmax>{ROD_BOX[2]}', f'<xmax>{WIDE + 9}'))
     file = root / 'photo_1.xml'
     file.write_text(file.read_text().replace('<xmax>60', '<xmax>20'))
+    spoil(root / 'photo_4.xml', '<ymax>70', '<ymax>30')
     (root / 'photo_2.jpg').unlink()
     (root / 'photo_3.xml').unlink()
     main([str(root), '--out', str(tmp_path / 'out'), '--val', '0'])
     data = json.loads((tmp_path / 'out' / 'train.json').read_text())
-    assert [thing['iscrowd'] for thing in data['annotations']] == [1, 0, 0, 0, 0]
+    assert [thing['iscrowd'] for thing in data['annotations']] == [1, 0, 0, 0]
     assert data['annotations'][1]['bbox'] == [80, 10, WIDE - 80, 40]
     said = capsys.readouterr().out
-    for line in ('1 difficult objects taken as crowds', '1 objects without an area',
+    for line in ('1 difficult objects taken as crowds', '2 objects without an area',
                  '1 boxes over the edge of their picture cut', '1 labels without their picture',
                  '1 pictures without labels dropped'):
         assert line in said
@@ -228,9 +229,10 @@ def test_yolo_takes_scores_keypoints_and_lists(tmp_path, capsys):
         more = ' 0.9' if i else ' 0.1 0.1 2 0.2 0.2 2'
         label = (root / 'obj_train_data' / name).with_suffix('.txt')
         label.write_text(f'0 0.5 0.5 0.25 0.5{more}\n')
-    (root / 'train.txt').write_text(''.join(f'data/obj_train_data/{name}\n' for name in NAMES[1:]))
+    (root / 'train.txt').write_text(''.join(f'data/obj_train_data/{name}\n' for name in NAMES[:-1]))
     (root / 'data.yaml').write_text('train: train.txt\nnames: [cell]\nkpt_shape: [2, 3]\n')
     main([str(root), '--out', str(tmp_path / 'out')])
     said = capsys.readouterr().out
-    assert '1 pictures that data.yaml does not list dropped' in said and '4 scores dropped' in said
+    assert '1 pictures that data.yaml does not list dropped' in said and '3 scores dropped' in said
+    assert '1 keypoints of boxes dropped' in said
     assert {tuple(row[2]) for row in content(tmp_path / 'out')} == {(48, 24, 32, 48)}
