@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from itertools import chain, repeat
 from pathlib import Path
 
 import torch
@@ -124,7 +125,7 @@ class CheckpointHook(WholeCheckpointHook):
         self.seed = getattr(sampler, 'seed', None) or getattr(runner, 'seed', None) or 0
         self._batches = randomness.number_batches(loop.dataloader, self.seed, get_rank())
         if isinstance(loop, IterBasedTrainLoop):
-            loop.dataloader_iterator.skip_iter = self._skip_iter(loop)
+            self._place(loop)
         if due:
             runner.logger.info('Validating, which was due when the run was stopped.')
             runner.val_loop.run()
@@ -137,11 +138,19 @@ class CheckpointHook(WholeCheckpointHook):
                 f'Random numbers go on anew: the checkpoint has those of {len(found)} processes, '
                 f'this run has {get_world_size()}.')
 
-    def _skip_iter(self, loop):
-        """What mmengine's iterator shall do to begin after the steps that are done."""
+    def _place(self, loop) -> None:
+        """Let mmengine's iterator begin after the steps that are done, without loading these."""
+        iterator = loop.dataloader_iterator
+
         def skip(count: int) -> None:
-            loop.dataloader_iterator._epoch = self._batches.skip(count)
-        return skip
+            iterator._epoch = self._batches.skip(count)
+
+        if hasattr(iterator, 'skip_iter'):
+            iterator.skip_iter = skip
+        else:  # mmengine up to 0.10.7 has begun to load, and takes what is done one by one
+            skip(loop._iter)
+            loop.dataloader._iterator = None  # workers that know nothing of places and seeds
+            iterator._iterator = chain(repeat(None, loop._iter), loop.dataloader)
 
     def _progress_at(self, meta: dict) -> dict:
         """What a resumed run needs to know besides what mmengine saves."""
