@@ -20,12 +20,22 @@ define environment
 	echo '$(READY)' > $(1)/ready && echo "$(1) is ready."
 endef
 
-.PHONY: help setup peers upstream demo test test-upstream check docs requirements clean
+# The ends of what the backbone runs with: $(1) environment, $(2) its Python, $(3) packages
+define backbone
+	$(UV) venv -q --clear --python $(2) $(1)
+	$(UV) pip install -q --python $(1)/bin/python $(3) 'setuptools<81' pytest pytest-timeout \
+		pytest-xdist hypothesis safetensors opencv-python-headless -e .
+	$(1)/bin/python -m pytest @tests/backbone.txt -n $(WORKERS) --dist loadfile
+endef
+
+.PHONY: help setup peers upstream demo check docs requirements clean test test-upstream test-processors test-oldest test-newest
 
 help:
 	@echo "make demo [TASK=det]  train and run a small example: det, seg, cls, video, mim, all"
 	@echo "make test [WORKERS=2] run all tests, in that many processes"
 	@echo "make test-upstream    run those of the upstream OpenMMLab packages, in .venv-upstream"
+	@echo "make test-processors  run the numeric ones as on processors without AVX-512 or without AVX2"
+	@echo "make test-oldest, make test-newest  run those of the backbone on torch 2.0.1 and 2.13"
 	@echo "make check            lint, and the arrows between the rooms"
 	@echo "make docs             build the site, build/docs/index.html"
 	@echo "make setup            make .venv (the others do it too when it is missing or out of date)"
@@ -60,13 +70,25 @@ demo: setup
 	@.venv/bin/python tools/demo.py $(TASK)
 
 # Two processes of one thread each are faster than one of two; a file stays in one process.
-test test-upstream: export OMP_NUM_THREADS = 1
+test test-upstream test-processors test-oldest test-newest: export OMP_NUM_THREADS = 1
 test: setup peers
 	.venv/bin/python -m pytest tests -n $(WORKERS) --dist loadfile
 	.venv-peers/bin/python -m pytest tests/with_transformers
 
 test-upstream: upstream
-	.venv-upstream/bin/python -m pytest tests -m upstream -n $(WORKERS) --dist loadfile
+	.venv-upstream/bin/python -m pytest @tests/upstream.txt -n $(WORKERS) --dist loadfile
+
+# This processor acts as one without vector instructions, and as one with AVX2 and no AVX-512.
+NUMERIC = .venv/bin/python -m pytest @tests/numeric.txt -n $(WORKERS) --dist loadfile
+test-processors: setup
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE $(NUMERIC)
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_CBWR=AVX2 $(NUMERIC)
+
+test-oldest: $(UV)
+	$(call backbone,.venv-oldest,3.9,torch==2.0.1 mmengine==0.10.7 mmcv-lite==2.1.0 'numpy<2')
+
+test-newest: $(UV)
+	$(call backbone,.venv-newest,3.12,torch==2.13.0 onedl-mmengine==0.10.12 'numpy<2.3')
 
 check: setup
 	.venv/bin/python -m ruff check .
@@ -81,6 +103,6 @@ requirements: $(UV)
 	@echo "requirements.txt is written: pip install --no-deps -r requirements.txt"
 
 clean:
-	rm -rf .venv .venv-peers .venv-upstream .uv .uv.log build dist *.egg-info requirements.txt
+	rm -rf .venv* .uv .uv.log build dist *.egg-info requirements.txt
 	rm -rf .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

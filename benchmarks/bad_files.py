@@ -31,6 +31,10 @@ def encoded(kind='JPEG', mode='RGB', **settings) -> bytes:
     return buffer.getvalue()
 
 
+# OpenCV does from 4.11 on.
+READS_GIF = cv2.imdecode(np.frombuffer(encoded('GIF'), np.uint8), cv2.IMREAD_COLOR) is not None
+
+
 def contents():
     """Sound COCO annotations of two images."""
     size = dict(width=48, height=40)
@@ -160,8 +164,11 @@ plain('deep_in_colour.png', 'deep', 'more than 8 bits', cv2.imencode(
     '.png', np.arange(5760, dtype=np.uint16).reshape(40, 48, 3) * 11)[1].tobytes())
 plain('floats.tif', 'undecodable', 'cannot be decoded', encoded('TIFF', 'F'))
 plain('deep.tif', 'deep', 'mode I;16', encoded('TIFF', 'I;16'))
-plain('animated.gif', 'animated', 'holds 3 pictures', encoded(
-    'GIF', save_all=True, append_images=[picture('L'), picture().rotate(90)]))
+if READS_GIF:
+    plain('animated.gif', 'animated', 'holds 3 pictures', encoded(
+        'GIF', save_all=True, append_images=[picture('L'), picture().rotate(90)]))
+else:
+    plain('sound_but.gif', 'undecodable', 'cannot be decoded', encoded('GIF'))
 plain('animated.png', 'animated', 'holds 2 pictures', encoded(
     'PNG', save_all=True, append_images=[picture().rotate(90)]))
 plain('pages.tif', 'animated', 'holds 2 pages', encoded(

@@ -17,8 +17,8 @@ SOUND = {'sound.jpg': bad_files.encoded(), 'sound.png': bad_files.encoded('PNG')
          'grey.png': bad_files.encoded('PNG', 'L'), 'table.png': bad_files.encoded('PNG', 'P'),
          'progressive.jpg': bad_files.encoded(progressive=True),
          'followed.jpg': bad_files.encoded() + b'more', 'sound.bmp': bad_files.encoded('BMP'),
-         'sound.gif': bad_files.encoded('GIF'), 'sound.webp': bad_files.encoded('WEBP'),
-         'sound.tif': bad_files.encoded('TIFF')}
+         **({'sound.gif': bad_files.encoded('GIF')} if bad_files.READS_GIF else {}),
+         'sound.webp': bad_files.encoded('WEBP'), 'sound.tif': bad_files.encoded('TIFF')}
 
 
 def listed(*arguments):

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
-from mmengine.runner import CheckpointLoader
+from mmengine.model import BaseModel
+from mmengine.runner import CheckpointLoader, Runner
+from torch.utils.data import DataLoader, TensorDataset
 
 from swinv2_mm.engine.reading import read_run, read_safely
 
@@ -55,6 +57,43 @@ def test_logs_of_either_numpy_come_back_as_they_were(file, written):
         assert torch.equal(content['state_dict'][name], tensor)
     for name, value in plain['optimizer']['state'][0].items():
         assert torch.equal(content['optimizer']['state'][0][name], value)
+
+
+class Line(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 1)
+        for parameter in self.parameters():
+            torch.nn.init.ones_(parameter)
+
+    def forward(self, x, mode='loss'):
+        return dict(loss=self.layer(x).square().mean())
+
+
+def logged(folder, steps, load_from=None):
+    """Logged losses of a run, which may go on from a checkpoint."""
+    runner = Runner(
+        Line(), str(folder), DataLoader(TensorDataset(torch.ones(8, 2)), batch_size=2),
+        train_cfg=dict(by_epoch=False, max_iters=steps), load_from=load_from,
+        resume=load_from is not None, optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1)),
+        param_scheduler=dict(type='LinearLR', start_factor=0.1, end=5, by_epoch=False),
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2)),
+        experiment_name=f'{folder}_{steps}'.replace('/', '_'), log_level='ERROR')
+    runner.message_hub.update_info('best', np.float64(0.5))
+    runner.train()
+    return runner.message_hub.get_scalar('train/loss').data[0].tolist()
+
+
+@pytest.mark.parametrize('written', [b'cnumpy.core.', b'cnumpy._core.'], ids=['numpy 1', 'numpy 2'])
+def test_a_run_of_either_numpy_goes_on_as_if_it_had_not_been_moved(written, tmp_path, monkeypatch):
+    monkeypatch.setattr(CheckpointLoader, '_schemes', dict(CheckpointLoader._schemes))
+    read_safely()
+    whole = logged(tmp_path / 'whole', 4)
+    logged(tmp_path / 'moved', 2)
+    here = b'cnumpy.core.' if np.__version__ < '2' else b'cnumpy._core.'
+    file = renamed(tmp_path / 'moved' / 'iter_2.pth', here, written)
+    assert written in file.read_bytes()
+    assert len(set(whole)) == 4 and logged(tmp_path / 'moved', 4, str(file)) == whole
 
 
 class Evil:

@@ -39,28 +39,34 @@ def ci(tmp_path):
     return CI(tmp_path)
 
 
-@pytest.mark.parametrize('failing, runs', [('check', 1), ('test', 2), ('nothing', 2)])
-def test_ci_runs_check_and_test_and_fails_with_them(ci, failing, runs):
+TARGETS = ['check', 'test', 'test-processors', 'test-upstream']
+MAKES = [f'make {target}' for target in TARGETS]
+
+
+@pytest.mark.parametrize('failing', [*TARGETS, 'nothing'])
+def test_ci_runs_check_and_tests_and_fails_with_them(ci, failing):
     ci.stub('make', f'[ "$1" != {failing} ] || exit 1')
     code, _, calls = ci.run()
     assert (code == 0) == (failing == 'nothing')
-    assert [call for call in calls if call.startswith('make')] == ['make check', 'make test'][:runs]
+    ran = MAKES if code == 0 else MAKES[:TARGETS.index(failing) + 1]
+    assert [call for call in calls if call.startswith('make')] == ran
 
 
 def test_ci_installs_a_browser_where_there_is_none_and_lets_no_test_skip_it(ci):
     ci.stub('apt-get')
     ci.stub('chromium')  # without its driver
     code, _, calls = ci.run()
+    with_browser = [line for make in MAKES for line in (make, 'browser: 1')]
     assert code == 0 and calls == [
         'apt-get update -qq', 'apt-get install -qq -y --no-install-recommends chromium '
-        'chromium-driver', 'make check', 'browser: 1', 'make test', 'browser: 1']
+        'chromium-driver', *with_browser]
     ci.stub('chromedriver')
     ci.calls.write_text('')
-    assert ci.run()[2] == ['make check', 'browser: 1', 'make test', 'browser: 1']
+    assert ci.run()[2] == with_browser
 
 
 def test_ci_says_that_it_got_no_browser_and_goes_on(ci):
     ci.stub('apt-get', code=1)
     code, said, calls = ci.run()
     assert code == 0 and 'could not be installed' in said and said.count('\n') == 1
-    assert calls.count('apt-get update -qq') == 3 and calls.count('browser: ') == 2
+    assert calls.count('apt-get update -qq') == 3 and calls.count('browser: ') == len(MAKES)

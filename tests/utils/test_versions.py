@@ -36,6 +36,15 @@ def test_what_this_torch_cannot_do_is_refused_with_the_version_that_can(monkeypa
             versions.require(what, 'do this')
 
 
+def test_the_page_of_environments_says_what_needs_which_torch():
+    page = (ROOT / 'docs' / 'environments.md').read_text()
+    rows = {row[1].strip(): row[2].strip() for line in page.splitlines()
+            if len(row := line.split('|')) == 4}
+    said = {what: since for cell, since in rows.items() for what in cell.split(', ')}
+    assert {what: '.'.join(map(str, since)) for what, since in versions.SINCE.items()}.items() \
+        <= said.items()
+
+
 @pytest.mark.parametrize('kind', ['cpu', 'cuda'])
 def test_autocast_is_known_with_its_dtype(kind):
     assert versions.autocast_dtype(kind) is None
