@@ -139,16 +139,17 @@ class ReadVideo:
 class EvenCrops:
     """Cut squares out of all frames, evenly spread along the longer side.
 
-    As mmaction2's ThreeCrop for any number of views: it has none for the five of "4 x 5".
+    As mmaction2's ThreeCrop for any number of views: it has none for the five of "4 x 5". One is in
+    the middle, as CenterCrop.
 
     Args:
         crop_size: side of a square in pixels, which is also the shorter side of the frames.
-        count: how many, at least 2.
+        count: how many, at least 1.
     """
 
     def __init__(self, crop_size: int, count: int = 3):
-        if count < 2:
-            raise ValueError(f'count must be at least 2, got {count}: use CenterCrop for one.')
+        if count < 1:
+            raise ValueError(f'count must be at least 1, got {count}: take 3 for three crops.')
         self.crop_size, self.count = crop_size, count
 
     def __call__(self, results: dict) -> dict:
@@ -159,7 +160,7 @@ class EvenCrops:
             raise ValueError(f'crop_size must be the shorter side of the frames, got {side} for '
                              f'{width} x {height}: put dict(type="Resize", scale=(-1, {side})) '
                              'before it.')
-        shares = [i / (self.count - 1) for i in range(self.count)]
+        shares = [i / (self.count - 1) for i in range(self.count)] if self.count > 1 else [0.5]
         starts = [(round(share * (height - side)), round(share * (width - side)))
                   for share in shares]
         results['imgs'] = [frame[y:y + side, x:x + side] for y, x in starts for frame in frames]

@@ -173,8 +173,8 @@ def test_crops_lie_evenly_from_border_to_border():
     found = build(dict(type='swinv2_mm.EvenCrops', crop_size=32, count=5))(dict(imgs=[ruler] * 2))
     starts = [int(frame[0, 0, 0]) for frame in found['imgs']]
     assert starts == [0, 0, 10, 10, 20, 20, 30, 30, 40, 40]
-    with pytest.raises(ValueError, match='count must be at least 2, got 1: use CenterCrop'):
-        build(dict(type='swinv2_mm.EvenCrops', crop_size=32, count=1))
+    with pytest.raises(ValueError, match='count must be at least 1, got 0: take 3'):
+        build(dict(type='swinv2_mm.EvenCrops', crop_size=32, count=0))
     with pytest.raises(ValueError, match=r'shorter side of the frames, got 30 for 72 x 32: put'):
         build(dict(type='swinv2_mm.EvenCrops', crop_size=30))(dict(imgs=[ruler]))
 
