@@ -66,6 +66,22 @@ def test_the_maps_of_infer_and_their_json_have_the_numbers_of_the_users_maps(tmp
     assert all(row['name'] == names[row['label'] - 1] for row in rows)
 
 
+def test_sizes_maps_and_drawings_are_those_of_the_picture_as_it_is_shown(tmp_path):
+    from PIL import Image
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    Image.fromarray(picture(0, 64, 96)[..., ::-1]).save(tmp_path / 'p.jpg', exif=exif, quality=95)
+    turned = cv2.imread(str(tmp_path / 'p.jpg'))
+    assert turned.shape == (96, 64, 3)
+    cv2.imwrite(str(tmp_path / 'q.png'), turned)
+    out = infer('seg', [tmp_path / 'p.jpg', tmp_path / 'q.png'], tmp_path / 'out')
+    for name in 'pq':
+        record = read(out, name)
+        assert (record['height'], record['width']) == (96, 64)
+        assert cv2.imread(str(out / f'{name}.jpg')).shape == (96, 64, 3)
+    assert np.array_equal(*(cv2.imread(str(out / f'{name}_map.png'), -1) for name in 'pq'))
+
+
 def test_the_maps_of_a_test_have_the_numbers_of_the_users_maps(tmp_path):
     from mmseg.evaluation import IoUMetric
     metric = IoUMetric(output_dir=str(tmp_path))
