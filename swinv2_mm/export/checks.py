@@ -11,7 +11,7 @@ from torch import nn
 from swinv2_mm.apis.inference.sources import find, read_picture
 from swinv2_mm.utils.errors import UserError
 
-from . import steps
+from . import detections, steps
 from .graphs import PIP, Pixels
 
 TOLERANCE = 1e-4
@@ -20,7 +20,7 @@ Run = Callable[[np.ndarray], list[np.ndarray]]
 
 
 def runner(path: Path, kind: str, threads: int) -> Run:
-    """Pictures (B, 3, H, W) float32 -> what the file at `path` answers; `kind` is its suffix."""
+    """Pictures (B, 3, H, W) uint8 -> what the file at `path` answers; `kind` is its suffix."""
     if kind == '.pt2':
         module = torch.export.load(path).module()
         return lambda images: [out.detach().numpy() for out in module(torch.from_numpy(images))]
@@ -45,10 +45,10 @@ def answers(model: nn.Module, images: np.ndarray) -> list[np.ndarray]:
 
 
 def pictures(words: list[str], size: tuple[int, int], channels: int) -> Iterator[np.ndarray]:
-    """Pictures (1, 3, h, w) float32, stretched to `size`; two of noise where no words are given."""
+    """Pictures (1, 3, h, w) uint8, stretched to `size`; two of noise where no words are given."""
     if not words:
         noise = np.random.default_rng(0)
-        yield from noise.uniform(0, 255, (2, 1, channels, *size)).astype(np.float32)
+        yield from noise.integers(0, 256, (2, 1, channels, *size), dtype=np.uint8)
     found, refused = find(words, ('picture',))
     if refused:
         raise UserError(f'--images must be pictures, {refused[0].place} is not: '
@@ -59,7 +59,7 @@ def pictures(words: list[str], size: tuple[int, int], channels: int) -> Iterator
         except ValueError as error:
             raise UserError(f'--images must be pictures, {source.place} cannot be read as one: '
                             'take it out.') from error
-        yield picture.transpose(2, 0, 1)[None].astype(np.float32)
+        yield np.ascontiguousarray(picture.transpose(2, 0, 1)[None])
 
 
 def library(model: Pixels) -> Run:
@@ -94,11 +94,17 @@ def read_as(model: Pixels, run: Run) -> Run:
 def known(model: Pixels, images) -> None:
     """UserError, before anything is traced, where the last step taken here is not the library's."""
     try:
-        compare(read_as(model, lambda pixels: answers(model, pixels)), library(model),
-                model.outputs, images)
+        differences(model, lambda pixels: answers(model, pixels), images)
     except UserError as error:
         head = getattr(model.model, 'decode_head', getattr(model.model, 'head', model.model))
         raise steps.refusal(head, f'it gives other numbers ({error})') from error
+
+
+def differences(model: Pixels, run: Run, images) -> dict[str, float]:
+    """How far what `run` answers is from what the library predicts; UserError where too far."""
+    if model.step == 'boxes':
+        return detections.compare(run, library(model), model.finder.settings['mask_thr'], images)
+    return compare(read_as(model, run), library(model), model.outputs, images)
 
 
 def compare(run: Run, ask: Run, names: list[str], images) -> dict[str, float]:
