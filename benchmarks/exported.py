@@ -34,12 +34,13 @@ def write(path: Path, arch: str, window: int, size: tuple[int, int]) -> None:
     model = torch.nn.Module()
     model.backbone, model.data_preprocessor = backbone(arch, window), BaseDataPreprocessor()
     pixels = graphs.Pixels(model, 'backbone').eval()
-    graphs.write(graphs.trace(pixels, size), path, pixels.outputs, graphs.OPSET)
+    graphs.write(graphs.trace(pixels, size), path, pixels)
 
 
 def call(kind: str, path: Path, arch: str, window: int, size: tuple[int, int]):
     """A function that runs one picture through one of KINDS."""
-    image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    image = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8,
+                          generator=torch.Generator().manual_seed(0))
     if kind.startswith('file'):
         import onnxruntime
         options = onnxruntime.SessionOptions()
@@ -55,7 +56,7 @@ def call(kind: str, path: Path, arch: str, window: int, size: tuple[int, int]):
 
     def run():
         with torch.no_grad(), path():
-            model(image)
+            model(image.float())
     return run
 
 

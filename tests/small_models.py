@@ -9,8 +9,11 @@ ARCH = dict(embed_dims=16, depths=[2, 1, 1, 1], num_heads=[1, 2, 4, 8])
 CHANNELS = [16, 32, 64, 128]
 
 
-def small(folder, name):
-    """Paths of a config and a checkpoint in `folder`: configs/demo/NAME_nano.py, but smaller."""
+def small(folder, name, change=None):
+    """Paths of a config and a checkpoint in `folder`: configs/demo/NAME_nano.py, but smaller.
+
+    `change` is called with the config before the model is built.
+    """
     cfg = Config.fromfile(ROOT / f'configs/demo/{name}_nano.py')
     cfg.model.backbone.update(arch=ARCH, window_size=4, drop_path_rate=0.0)
     if name == 'cls':
@@ -20,6 +23,8 @@ def small(folder, name):
         cfg.model.auxiliary_head = None
     else:
         cfg.model.neck.in_channels = CHANNELS
+    if change:
+        change(cfg)
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = MODELS.build(cfg.model).eval()

@@ -12,7 +12,7 @@ from swinv2_mm.apis.inference.sources import find, read_picture
 from swinv2_mm.utils.errors import UserError
 from swinv2_mm.utils.faults import one_line
 
-from . import steps
+from . import detections, steps
 from .graphs import PIP, Pixels
 
 TOLERANCE = 1e-4
@@ -21,7 +21,7 @@ Run = Callable[[np.ndarray], list[np.ndarray]]
 
 
 def runner(path: Path, kind: str, threads: int) -> Run:
-    """Pictures (B, 3, H, W) float32 -> what the file at `path` answers; `kind` is its suffix."""
+    """Pictures (B, 3, H, W) uint8 -> what the file at `path` answers; `kind` is its suffix."""
     if kind == '.pt2':
         module = torch.export.load(path).module()
         return lambda images: [out.detach().numpy() for out in module(torch.from_numpy(images))]
@@ -46,10 +46,10 @@ def answers(model: nn.Module, images: np.ndarray) -> list[np.ndarray]:
 
 
 def pictures(words: list[str], size: tuple[int, int], channels: int) -> Iterator[np.ndarray]:
-    """Pictures (1, 3, h, w) float32, stretched to `size`; two of noise where no words are given."""
+    """Pictures (1, 3, h, w) uint8, stretched to `size`; two of noise where no words are given."""
     if not words:
         noise = np.random.default_rng(0)
-        yield from noise.uniform(0, 255, (2, 1, channels, *size)).astype(np.float32)
+        yield from noise.integers(0, 256, (2, 1, channels, *size), dtype=np.uint8)
     found, refused = find(words, ('picture',))
     if refused:
         raise UserError(f'--images must be pictures, {refused[0].place} is not: '
@@ -60,7 +60,7 @@ def pictures(words: list[str], size: tuple[int, int], channels: int) -> Iterator
         except ValueError as error:
             raise UserError(f'--images must be pictures, {source.place} cannot be read as one: '
                             'take it out.') from error
-        yield picture.transpose(2, 0, 1)[None].astype(np.float32)
+        yield np.ascontiguousarray(picture.transpose(2, 0, 1)[None])
 
 
 def library(model: Pixels) -> Run:
@@ -103,9 +103,16 @@ def known(model: Pixels, images) -> None:
     if any((one != other).any() for one, other in zip(first, again)):
         raise steps.refusal(head, 'it answers otherwise each time')
     try:
-        compare(read_as(model, lambda pixels: answers(model, pixels)), ask, model.outputs, images)
+        differences(model, lambda pixels: answers(model, pixels), images)
     except UserError as error:
         raise steps.refusal(head, 'its numbers are none that a step known here gives') from error
+
+
+def differences(model: Pixels, run: Run, images) -> dict[str, float]:
+    """How far what `run` answers is from what the library predicts; UserError where too far."""
+    if model.step == 'boxes':
+        return detections.compare(run, library(model), model.finder.settings['mask_thr'], images)
+    return compare(read_as(model, run), library(model), model.outputs, images)
 
 
 def compare(run: Run, ask: Run, names: list[str], images) -> dict[str, float]:

@@ -1,8 +1,9 @@
 """Export a model: python tools/export_onnx.py CONFIG CHECKPOINT --size H W --out FILE.onnx.
 
-The file takes pictures of one size, any number at a time, as OpenCV reads them (blue first, 0 to
-255, float32, (B, 3, H, W)); the normalisation of the config is in it. FILE.pt2 is written by
-torch.export instead. Before it gets its name, it must answer as PyTorch does.
+The file takes pictures of one size as OpenCV reads them (blue first, uint8, (B, 3, H, W)), any
+number at a time, detectors one; the normalisation of the config is in it. FILE.json and runner.py
+beside it run it without torch. FILE.pt2 is written by torch.export instead. Before it gets its
+name, it must answer as PyTorch does.
 """
 from __future__ import annotations
 
@@ -10,10 +11,11 @@ import argparse
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 
 from swinv2_mm.apis import launch, model_inputs
 from swinv2_mm.apis.inference.weights import load_weights
-from swinv2_mm.export import checks, graphs
+from swinv2_mm.export import checks, facts, graphs
 from swinv2_mm.utils import entry, versions
 from swinv2_mm.utils.errors import UserError, check_file
 
@@ -28,8 +30,9 @@ def parse_args(argv: list | None = None):
                         help='file to write: .onnx, or .pt2 for torch.export')
     parser.add_argument('--part', choices=['whole', 'backbone'], default='whole',
                         help='the whole model (default), or its backbone alone')
-    parser.add_argument('--opset', type=int, default=graphs.OPSET,
-                        help=f'version of the ONNX operations ({graphs.OPSET}; 18 at least)')
+    parser.add_argument('--opset', type=int,
+                        help='version of the ONNX operations, 18 at least '
+                             f'({graphs.OPSET}; whole detectors {graphs.DETECTORS})')
     parser.add_argument('--images', nargs='+', default=[], metavar='PATH',
                         help='pictures or folders to check it on (default: noise)')
     parser.add_argument('--no-check', action='store_true', help='write it unchecked')
@@ -40,8 +43,8 @@ def parse_args(argv: list | None = None):
     return parser.parse_args(argv)
 
 
-def load(args) -> graphs.Pixels:
-    """The model of the arguments, with its weights."""
+def load(args) -> tuple[Config, graphs.Pixels]:
+    """Config and model of the arguments, with its weights."""
     model_inputs.quiet()
     cfg = model_inputs.read(args.config, args.cfg_options)
     check_file(args.checkpoint, 'checkpoint', 'give the path of a .pth file')
@@ -51,13 +54,13 @@ def load(args) -> graphs.Pixels:
     model = model_inputs.build(cfg, 'cpu')
     graphs.check_part(model, args.part, args.size)
     load_weights(model, args.checkpoint)
-    return graphs.Pixels(model.eval().requires_grad_(False), args.part).eval()
+    return cfg, graphs.Pixels(model.eval().requires_grad_(False), args.part).eval()
 
 
 def check(path: Path, model: graphs.Pixels, images: list, args) -> None:
     """Compare a file with the library's own predictions, and print what comes out."""
     run = checks.runner(path, args.out.suffix, torch.get_num_threads())
-    found = checks.compare(checks.read_as(model, run), checks.library(model), model.outputs, images)
+    found = checks.differences(model, run, images)
     on = 'pictures' if args.images else 'pictures of noise'
     print(f'on {len(images)} {on} it differs from PyTorch by at most '
           + ', '.join(f'{value:.2g} ({name})' for name, value in found.items()))
@@ -71,28 +74,31 @@ def main(argv: list | None = None) -> None:
     args = parse_args(argv)
     args.size = tuple(args.size)
     versions.require('export', 'export in another environment; checkpoints load there as here')
-    if min(args.size) < 1 or args.opset < 18 or args.time < 0:
+    if min(args.size) < 1 or (args.opset or 18) < 18 or args.time < 0:
         raise UserError('--size must be at least 1 1, --opset at least 18 and --time at least 0, '
                         f'got {args.size[0]} {args.size[1]}, {args.opset} and {args.time}.')
     if args.out.suffix not in ('.onnx', '.pt2') or not args.out.parent.is_dir():
         raise UserError('--out must be a file that ends in .onnx or .pt2, in a folder that is '
                         f'there, got {str(args.out)!r}.')
-    model = load(args)
+    cfg, model = load(args)
     images = list(checks.pictures(args.images, args.size, model.model.backbone.in_channels))
     checks.known(model, images[:2])
+    found = args.part == 'whole' and facts.facts(cfg, model, args.size)
     part = args.out.with_name(f'{args.out.stem}.part{args.out.suffix}')
     try:
-        graphs.write(graphs.traced(model, args.size), part, model.outputs, args.opset)
+        graphs.write(graphs.traced(model, args.size), part, model, args.opset)
         if not args.no_check:
             check(part, model, images, args)
         part.replace(args.out)
+        beside = facts.write(args.out, found) if found else []
     except OSError as error:
         raise UserError(f'{args.out} cannot be written ({error.strerror}): make room, or give '
                         'another place.') from error
     finally:
         part.unlink(missing_ok=True)
     print(f'wrote {args.out}, {args.out.stat().st_size / 1e6:.0f} MB: image -> '
-          f'{", ".join(model.outputs)}')
+          f'{", ".join(model.outputs)}'
+          + (f'; beside it {" and ".join(path.name for path in beside)}' if beside else ''))
 
 
 def cli() -> None:

@@ -1,4 +1,6 @@
 """A model from pixels to answers, and the file it becomes: ONNX, or torch.export's .pt2."""
+from __future__ import annotations
+
 import copy
 import warnings
 from pathlib import Path
@@ -10,13 +12,16 @@ from torch import Tensor, nn
 from swinv2_mm.utils.errors import UserError
 from swinv2_mm.utils.faults import one_line
 
-from . import steps
+from . import ops, steps
+from .detectors import finder
 from .fixed import fix
 
 PIP = "pip install onnx onnxscript onnxruntime"
 # The first opset with an operation for the whole of attention; below it, it is written as products
 # and a softmax.
 OPSET = 23
+# The last one whose RoiAlign onnxruntime knows.
+DETECTORS = 20
 LOGITS = ['logits', 'labels']
 # Last step -> what the file gives.
 OUTPUTS = {'softmax': ['scores'], 'sigmoid': ['scores'], 'values': ['values'], 'argmax': LOGITS,
@@ -26,8 +31,8 @@ OUTPUTS = {'softmax': ['scores'], 'sigmoid': ['scores'], 'values': ['values'], '
 class Pixels(nn.Module):
     """A model with its config's normalisation in front and its library's last step behind.
 
-    forward: pixels (B, 3, H, W) as OpenCV reads them, blue first, 0 to 255, as float32 -> a tuple
-    of tensors, named in `outputs`.
+    forward: pixels (B, 3, H, W) as OpenCV reads them, blue first, 0 to 255, uint8 -> a tuple of
+    tensors, named in `outputs`. B is 1 for a whole detector.
 
     Args:
         model: of mmpretrain, mmseg or mmdet, in eval mode.
@@ -45,13 +50,19 @@ class Pixels(nn.Module):
             value = getattr(settings, name, None)
             self.register_buffer(name, None if value is None else value.clone())
         stages = [f'stage{i}' for i in getattr(model.backbone, 'out_indices', ())]
-        self.outputs = OUTPUTS.get(self.step, stages)
+        self.finder = finder(model) if self.step == 'boxes' else None
+        self.outputs = self.finder.outputs if self.finder else OUTPUTS.get(self.step, stages)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        x = image.flip(1) if self.flip else image
+        x = image.float()
+        x = x.flip(1) if self.flip else x
         x = x if self.mean is None else (x - self.mean) / self.std
         if self.step == 'backbone':
             return tuple(self.model.backbone(x))
+        if self.finder:
+            size = tuple(x.shape[2:])
+            x = F.pad(x, margins(self.model, size), value=self.model.data_preprocessor.pad_value)
+            return self.finder(self.model.extract_feat(x), size)
         return steps.finish(self.step, self._numbers(x), self.model)
 
     def _numbers(self, x: Tensor) -> Tensor:
@@ -93,6 +104,12 @@ def crop_size(model: nn.Module, size: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(min(pair) for pair in zip(size, test['crop_size']))
 
 
+def margins(model: nn.Module, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """What a detector's preprocessing adds left, right, above and below a picture (h, w)."""
+    divisor = model.data_preprocessor.pad_size_divisor
+    return 0, -size[1] % divisor, 0, -size[0] % divisor
+
+
 def check_part(model: nn.Module, part: str, size: tuple[int, int]) -> None:
     """UserError where `part` of a model cannot be exported at a size of picture (h, w)."""
     if getattr(model.backbone, 'ndim', 2) != 2:
@@ -100,7 +117,8 @@ def check_part(model: nn.Module, part: str, size: tuple[int, int]) -> None:
                         'the backbone SwinTransformerV2.')
     if part == 'backbone':
         return
-    steps.last_step(model)
+    if steps.last_step(model) == 'boxes':
+        return  # it clips boxes to the picture inside its padding
     # Tests pad pictures to such sizes, and the padding changes what heads see.
     settings = model.data_preprocessor
     test = getattr(settings, 'test_cfg', None) or {}
@@ -116,14 +134,20 @@ def check_part(model: nn.Module, part: str, size: tuple[int, int]) -> None:
 
 @torch.no_grad()
 def trace(model: Pixels, size: tuple[int, int]) -> torch.export.ExportedProgram:
-    """The program of a model at one size of picture (h, w), for any batch."""
+    """The program of a model at one size of picture (h, w), for any batch; detectors: for one."""
     channels = model.model.backbone.in_channels
-    image = torch.zeros(2, channels, *size)  # a batch of 1 would be taken for a constant
-    part = size if model.step == 'backbone' else crop_size(model.model, size)
+    # A batch of 1 is taken for a constant.
+    image = torch.zeros(1 if model.finder else 2, channels, *size, dtype=torch.uint8)
+    seen = image.float()
+    if model.finder:
+        seen = F.pad(seen, margins(model.model, size))
+    elif model.step != 'backbone':
+        crop = crop_size(model.model, size)
+        seen = seen[..., :crop[0], :crop[1]]
     model = copy.copy(model)
-    model._modules = dict(model._modules, model=_fixed(model.model, image[..., :part[0], :part[1]]))
-    batch = torch.export.Dim('batch', min=1)
-    return torch.export.export(model, (image,), dynamic_shapes=({0: batch},), strict=False)
+    model._modules = dict(model._modules, model=_fixed(model.model, seen))
+    shapes = None if model.finder else ({0: torch.export.Dim('batch', min=1)},)
+    return torch.export.export(model, (image,), dynamic_shapes=shapes, strict=False)
 
 
 def traced(model: Pixels, size: tuple[int, int]) -> torch.export.ExportedProgram:
@@ -144,9 +168,9 @@ def _fixed(model: nn.Module, image: Tensor) -> nn.Module:
     return model
 
 
-def write(program: torch.export.ExportedProgram, path: Path, names: list[str],
-          opset: int = OPSET) -> None:
-    """Write a traced program as ONNX, or as .pt2 where the path ends so."""
+def write(program: torch.export.ExportedProgram, path: Path, model: Pixels,
+          opset: int | None = None) -> None:
+    """Write the traced program of a model as ONNX, or as .pt2 where the path ends so."""
     if path.suffix == '.pt2':
         torch.export.save(program, path)
         return
@@ -157,15 +181,17 @@ def write(program: torch.export.ExportedProgram, path: Path, names: list[str],
         raise UserError(f'ONNX needs {error.name}, which is not installed: {PIP}.') from error
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of torch, about itself
+        opset = opset or (DETECTORS if model.finder else OPSET)
         onnx = torch.onnx.export(program, dynamo=True, opset_version=opset, optimize=False,
-                                 input_names=['image'], output_names=names, verbose=False)
-    model = onnx.model
-    passes.InlinePass()(model)
+                                 input_names=['image'], output_names=model.outputs, verbose=False,
+                                 custom_translation_table=ops.translations())
+    graph = onnx.model
+    passes.InlinePass()(graph)
     # All that does not depend on pixels becomes a constant, however large.
-    onnxscript.optimizer.fold_constants(model, input_size_limit=1 << 30, output_size_limit=1 << 30)
+    onnxscript.optimizer.fold_constants(graph, input_size_limit=1 << 30, output_size_limit=1 << 30)
     for step in (passes.RemoveUnusedNodesPass(), passes.DeduplicateInitializersPass(),
                  passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
                  passes.CommonSubexpressionEliminationPass(), passes.NameFixPass(),
                  passes.ClearMetadataAndDocStringPass()):
-        step(model)
+        step(graph)
     onnx.save(path)

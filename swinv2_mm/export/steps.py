@@ -22,19 +22,20 @@ UNTRACEABLE = {
 def last_step(model: nn.Module) -> str:
     """Name of the step after a model's head; UserError where it is another one.
 
-    'softmax', 'sigmoid' or 'values' of a classifier, 'argmax' or 'threshold' of a segmentor.
+    'softmax', 'sigmoid' or 'values' of a classifier, 'argmax' or 'threshold' of a segmentor,
+    'boxes' of a detector.
     """
-    for library, find in (('mmpretrain', _of_classifier), ('mmseg', _of_segmentor)):
+    for library, find in (('mmpretrain', _of_classifier), ('mmseg', _of_segmentor),
+                          ('mmdet', _of_detector)):
         if any(kind.__module__.startswith(f'{library}.') for kind in type(model).__mro__):
             return find(model)
-    raise refusal(model, 'it is no classifier and no segmentor')
+    raise refusal(model, 'it is no classifier, segmentor or detector')
 
 
 def refusal(part: nn.Module, reason: str) -> UserError:
     """The error of a model whose `part` keeps it from being exported as a whole."""
-    return UserError('Classifiers and segmentors are exported whole where their last step is known '
-                     f'(docs/export.md lists the heads), that of {type(part).__name__} is not: '
-                     f'{reason}; add --part backbone.')
+    return UserError('A model is exported whole where all it does is known (docs/export.md lists '
+                     f'the heads), {type(part).__name__} is not: {reason}; add --part backbone.')
 
 
 def head_of(model: nn.Module) -> nn.Module:
@@ -83,6 +84,13 @@ def _of_segmentor(model: nn.Module) -> str:
     return 'threshold'
 
 
+def _of_detector(model: nn.Module) -> str:
+    from .detectors import finder
+
+    finder(model)
+    return 'boxes'
+
+
 def finish(step: str, numbers: Tensor, model: nn.Module) -> tuple[Tensor, ...]:
     """The outputs of a file from the numbers of the head."""
     if step == 'argmax':
@@ -107,5 +115,11 @@ def predicted(model: nn.Module, step: str, images: Tensor) -> list[Tensor]:
             sample(metainfo=dict(ori_shape=size, img_shape=size)) for _ in images]))
         return [torch.stack([sample.seg_logits.data for sample in samples]),
                 torch.stack([sample.pred_sem_seg.data[0] for sample in samples]).long()]
+    if step == 'boxes':
+        sample = importlib.import_module('mmdet.structures').DetDataSample
+        size = tuple(images.shape[2:])
+        found = model.test_step(dict(inputs=list(images), data_samples=[sample(metainfo=dict(
+            ori_shape=size, img_shape=size, scale_factor=(1.0, 1.0)))]))[0].pred_instances
+        return [found[key] for key in ('bboxes', 'scores', 'labels', 'masks') if key in found]
     samples = model.test_step(dict(inputs=list(images), data_samples=None))
     return [torch.stack([sample.pred_score for sample in samples])]

@@ -86,7 +86,7 @@ def test_a_classifier_in_onnxruntime_answers_as_mmpretrain_does_for_any_batch(tm
     for batch in (1, 3):
         images = torch.randint(0, 256, (batch, 3, 40, 56), dtype=torch.uint8)
         expected = torch.stack([sample.pred_score for sample in asked(model, images)])
-        assert np.abs(run(images.float().numpy())[0] - expected.numpy()).max() < 1e-5
+        assert np.abs(run(images.numpy())[0] - expected.numpy()).max() < 1e-5
     found = operations(file)
     # One for each group of windows; the position network, masks and shifts are gone.
     assert found['Attention'] >= 5
@@ -102,7 +102,7 @@ def test_a_segmentor_in_onnxruntime_answers_as_mmseg_does(tmp_path):
     file = tmp_path / 'seg.onnx'
     export.main([config, checkpoint, '--size', '32', '64', '--out', str(file), '--opset', '18'])
     images = torch.randint(0, 256, (2, 3, 32, 64), dtype=torch.uint8)
-    logits, labels = checks.runner(file, '.onnx', 1)(images.float().numpy())
+    logits, labels = checks.runner(file, '.onnx', 1)(images.numpy())
     with torch.no_grad():
         size = dict(ori_shape=(32, 64), img_shape=(32, 64))
         samples = model.test_step(dict(inputs=list(images), data_samples=[
@@ -122,15 +122,18 @@ def test_the_backbone_of_a_detector_is_exported_by_torch(tmp_path):
     images = torch.randint(0, 256, (3, 3, 32, 64), dtype=torch.uint8)  # mmdet pads to 32
     with torch.no_grad():
         expected = model.backbone(model.data_preprocessor(dict(inputs=list(images)))['inputs'])
-    outs = checks.runner(file, '.pt2', 1)(images.float().numpy())
+    outs = checks.runner(file, '.pt2', 1)(images.numpy())
     for ours, theirs in paired(outs, expected):
         assert np.abs(ours - theirs.numpy()).max() < 1e-5
 
 
-def test_a_detector_as_a_whole_is_refused_and_nothing_is_written(tmp_path):
+def test_a_detector_with_an_unknown_part_is_refused_and_nothing_is_written(tmp_path):
     config, checkpoint, _ = small(tmp_path, 'det')
-    with pytest.raises(UserError, match='add --part backbone'):
-        export.main([config, checkpoint, '--size', '32', '48', '--out', str(tmp_path / 'a.onnx')])
+    for option, said in (('rcnn.nms.type=soft_nms', "ONNX has plain NMS alone"),
+                         ('rpn.nms.max_num=10', "rpn.nms is .*'max_num': 10")):
+        with pytest.raises(UserError, match=f'{said}.*add --part backbone'):
+            export.main([config, checkpoint, '--size', '32', '48', '--out',
+                         str(tmp_path / 'a.onnx'), '--cfg-options', f'model.test_cfg.{option}'])
     assert not list(tmp_path.glob('*.onnx'))
 
 
@@ -215,7 +218,7 @@ def test_tiny_in_onnxruntime_equals_pytorch_on_pictures(tmp_path, size):
 
     model = graphs.Pixels(awaken(Model().eval()).requires_grad_(False), 'backbone')
     file = tmp_path / 'tiny.onnx'
-    graphs.write(graphs.trace(model, size), file, model.outputs)
+    graphs.write(graphs.trace(model, size), file, model)
     images = list(checks.pictures(files(), size, 3))
     assert len(images) >= 2
     found = checks.compare(checks.runner(file, '.onnx', 1),

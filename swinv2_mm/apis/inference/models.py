@@ -95,7 +95,7 @@ def load(config: str, checkpoint: str, device: str | None = None,
     with DefaultScope.overwrite_default_scope(scope), _quiet():
         inferencer = task.inferencer(cfg, device)
     load_weights(inferencer.model, checkpoint)
-    classes, palette = _classes(cfg, scope)
+    classes, palette = classes_of(cfg, scope)
     return task(inferencer, classes, palette, scope, reader)
 
 
@@ -123,7 +123,7 @@ class _quiet:
         self.warnings.__exit__(*args)
 
 
-def _classes(cfg: Config, scope: str) -> tuple[list[str], object]:
+def classes_of(cfg: Config, scope: str) -> tuple[list[str], object]:
     """Names of the classes, numbers where there are none, and their colours or None."""
     datasets = importlib.import_module(f'{scope}.registry').DATASETS
     dataset = cfg.test_dataloader.dataset

@@ -1,0 +1,62 @@
+"""What a runner must know of an exported model: the json beside the file, and the runner itself."""
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from mmengine.config import Config
+
+from swinv2_mm.apis.inference import models, numbers
+
+from . import runner
+from .graphs import Pixels
+
+TASKS = {'mmdet': 'det', 'mmseg': 'seg', 'mmpretrain': 'cls'}
+RESIZES = ('Resize', 'ResizeEdge')
+# Steps of a test pipeline that leave the pixels as they are.
+HARMLESS = ('Load', 'Pack', 'CenterCrop', 'Collect')
+
+
+def facts(cfg: Config, model: Pixels, size: tuple[int, int]) -> dict:
+    """What the json says; `resize` is how the test pipeline of the config comes to a size."""
+    scope = cfg.get('default_scope')
+    classes, palette = models.classes_of(cfg, scope)
+    mean, std = (None if value is None else value.flatten().tolist()
+                 for value in (model.mean, model.std))
+    fill = mean or [0.0] * model.model.backbone.in_channels
+    found = dict(
+        task=TASKS[scope], outputs=model.outputs, classes=classes, palette=palette,
+        size=list(size), input='image: uint8 (batch, 3, height, width), blue first',
+        normalisation=dict(inside=True, rgb=model.flip, mean=mean, std=std),
+        fill=fill if model.flip else fill[::-1], resize=resize(cfg))
+    if model.step == 'boxes':
+        found.update(model.finder.settings, category_ids=numbers.of_categories(cfg, classes))
+    elif model.step == 'threshold':
+        found['threshold'] = float(model.model.decode_head.threshold)
+    return found
+
+
+def resize(cfg: Config) -> dict | None:
+    """How pictures come to the size of the file; None where a step is not known here."""
+    steps = [step for step in cfg.test_dataloader.dataset.pipeline
+             if not str(step['type']).rpartition('.')[2].startswith(HARMLESS)]
+    if any(str(step['type']) not in RESIZES for step in steps) or len(steps) > 1:
+        return None
+    step = steps[0] if steps else {}
+    found = dict(how='fit', interpolation=step.get('interpolation', 'bilinear'),
+                 backend=step.get('backend', 'cv2'))
+    if step.get('type') == 'ResizeEdge':
+        if step.get('edge', 'short') != 'short':
+            return None
+        return dict(found, how='edge', edge=step['scale'])
+    keeps = step.get('keep_ratio') or 'scale_factor' in step or not step
+    return found if keeps else dict(found, how='stretch')
+
+
+def write(path: Path, found: dict) -> list[Path]:
+    """The json beside a file, and the runner beside both; their paths."""
+    described, example = path.with_suffix('.json'), path.with_name('runner.py')
+    described.write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding='utf-8')
+    shutil.copyfile(runner.__file__, example)
+    return [described, example]
