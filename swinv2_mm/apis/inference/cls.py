@@ -2,13 +2,15 @@
 import cv2
 import numpy as np
 from mmpretrain import ImageClassificationInferencer
-from mmpretrain.models import MultiLabelClsHead, MultiTaskHead
-from mmpretrain.models.heads import RegressionHead
+from mmpretrain.models import MultiLabelClsHead, heads
 
 from swinv2_mm.utils.errors import UserError
 
 from .models import Predictor
 
+# Upstream's mmpretrain has no head for regression.
+SCORELESS = tuple(getattr(heads, name) for name in ('MultiTaskHead', 'RegressionHead')
+                  if hasattr(heads, name))
 TOP = 5
 LINE = 22  # height of a line of text, in pixels
 WIDTH = 224  # of a picture at least, for the text under it
@@ -29,7 +31,7 @@ class Task(Predictor):
     def __init__(self, *args):
         super().__init__(*args)
         head = self.model.head
-        if isinstance(head, (MultiTaskHead, RegressionHead)):
+        if isinstance(head, SCORELESS):
             raise UserError('The head must give a score for each class, a '
                             f'{type(head).__name__} does not: ask model.test_step for what it '
                             'gives.')
