@@ -16,8 +16,8 @@ which also shards the optimizer (ZeRO stage 1): --cfg-options runner_type=Flexib
 strategy.type=swinv2_mm.ZeroStrategy. More of it is in docs/scale.md.
 InstaBoost needs its package: pip install instaboostfast. Without it, add
 --cfg-options train_dataloader.dataset.pipeline.1.transforms="[]".
-The paper also tests at window 48, --cfg-options model.backbone.window_size=48, and at several scales,
---tta; which ones it does not state: here short sides of 800, 1100 and 1400, each with its flip.
+The paper also tests at window 48, with --cfg-options model.backbone.window_size=48 and at several
+scales, --tta; which ones it does not state: here short sides of 800, 1100 and 1400, each with its flip.
 Reference: box 61.7, mask 53.3 on val2017; at window 48, 61.9 and 53.4; there with
 several scales, 62.5 and 53.7 (paper, table 3).
 Not trained here.

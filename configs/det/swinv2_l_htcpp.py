@@ -10,8 +10,8 @@ global self-attention after the last stage, which was never published: it is not
 Activation checkpointing is on and attention goes a few windows at a time, as in the paper.
 InstaBoost needs its package: pip install instaboostfast. Without it, add
 --cfg-options train_dataloader.dataset.pipeline.1.transforms="[]".
-The paper also tests at window 48, --cfg-options model.backbone.window_size=48, and at several scales,
---tta; which ones it does not state: here short sides of 800, 1100 and 1400, each with its flip.
+The paper also tests at window 48, with --cfg-options model.backbone.window_size=48 and at several
+scales, --tta; which ones it does not state: here short sides of 800, 1100 and 1400, each with its flip.
 Reference: box 58.8, mask 51.1 on val2017; at window 48, 58.9 and 51.2; there with
 several scales, 60.2 and 52.1 (paper, table 3).
 Not trained here.

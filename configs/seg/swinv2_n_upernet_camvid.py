@@ -9,6 +9,8 @@ _base_ = [
     '../_base_/models/upernet_nano.py', '../_base_/datasets/camvid.py',
     '../_base_/schedules/adamw_nano.py', '../_base_/seg_runtime.py'
 ]
+# mmseg 1.2.2 cannot weigh classes beside ignored pixels without it
+custom_imports = dict(imports=['swinv2_mm.utils.mmseg_loss'], allow_failed_imports=False)
 max_iters = 1500
 model = dict(
     data_preprocessor=dict(size=_base_.crop_size),

@@ -45,13 +45,14 @@ def head_of(model: nn.Module) -> nn.Module:
 
 
 def _of_classifier(model: nn.Module) -> str:
-    from mmpretrain.models import ClsHead, ImageClassifier, MultiLabelClsHead, RegressionHead
+    from mmpretrain.models import ClsHead, ImageClassifier, MultiLabelClsHead, heads
 
     if type(model).predict is not ImageClassifier.predict or not model.with_head:
         raise refusal(model, 'it predicts in a way of its own')
     head = type(model.head)
-    steps = {ClsHead._get_predictions: 'softmax', MultiLabelClsHead._get_predictions: 'sigmoid',
-             RegressionHead._get_predictions: 'values'}
+    steps = {ClsHead._get_predictions: 'softmax', MultiLabelClsHead._get_predictions: 'sigmoid'}
+    if hasattr(heads, 'RegressionHead'):  # upstream's mmpretrain has none
+        steps[heads.RegressionHead._get_predictions] = 'values'
     step = steps.get(getattr(head, '_get_predictions', None))
     if step is None or head.predict not in (ClsHead.predict, MultiLabelClsHead.predict):
         raise refusal(model.head, 'it predicts in a way of its own')

@@ -23,6 +23,7 @@ SINCE = {
     'torch.compile of this backbone': (2, 6),
     'a fused optimizer on a CPU': (2, 4),
     'loading into a model without memory (device meta)': (2, 1),
+    'counting of multiply-adds': (2, 1),
     'float16 on a CPU': (2, 3),
     'a GradScaler on a CPU': (2, 3),
     'export': (2, 6),
@@ -74,10 +75,25 @@ def nbytes(tensor: Tensor) -> int:
 
 def flop_counter(model: torch.nn.Module):
     """torch's counter of products, for each module below `model`; a context manager."""
+    require('counting of multiply-adds', 'count them in an environment with a newer one')
     from torch.utils.flop_counter import FlopCounterMode  # not wanted by who trains
 
-    # before torch 2.4 it follows the modules that it is given, and later any
-    return FlopCounterMode(None if TORCH >= (2, 4) else model, display=False)
+    if TORCH >= (2, 4):
+        return FlopCounterMode(display=False)
+
+    class Counter(FlopCounterMode):
+        """Older ones follow the modules that they are given, and take a module's only input apart
+        where it is a tuple; here inputs are left alone, as no backward pass is counted."""
+
+        def _enter_module(self, name):
+            return lambda module, inputs: self.parents.append(name)
+
+        def _exit_module(self, name):
+            def leave(module, inputs, outputs):
+                self.parents.pop()
+            return leave
+
+    return Counter(model, display=False)
 
 
 def cpu_has_tiles() -> bool:

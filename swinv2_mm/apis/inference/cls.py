@@ -2,13 +2,15 @@
 import cv2
 import numpy as np
 from mmpretrain import ImageClassificationInferencer
-from mmpretrain.models import ClsHead, MultiLabelClsHead, MultiTaskHead
-from mmpretrain.models.heads import RegressionHead
+from mmpretrain.models import ClsHead, MultiLabelClsHead, heads
 
 from swinv2_mm.utils.errors import UserError
 
 from .models import Predictor
 
+# Upstream's mmpretrain has no head for regression.
+SCORELESS = tuple(getattr(heads, name) for name in ('MultiTaskHead', 'RegressionHead')
+                  if hasattr(heads, name))
 TOP = 5
 LINE = 22  # height of a line of text, in pixels
 WIDTH = 224  # of a picture at least, for the text under it
@@ -49,7 +51,7 @@ def check_head(model) -> None:
     head = model.head
     known = isinstance(head, (ClsHead, MultiLabelClsHead)) or not type(
         head).__module__.startswith('mmpretrain.')  # those of others may well give one
-    if not known or isinstance(head, (MultiTaskHead, RegressionHead)):
+    if not known or isinstance(head, SCORELESS):
         raise UserError(f'The head must give a score for each class, a {type(head).__name__} does '
                         'not: ask model.test_step for what it gives.')
 

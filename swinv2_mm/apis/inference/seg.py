@@ -20,7 +20,9 @@ class Task(Predictor):
 
     @staticmethod
     def inferencer(cfg, device: str) -> MMSegInferencer:
-        return MMSegInferencer(cfg, None, device=device, show_progress=False)
+        inferencer = MMSegInferencer(cfg, None, device=device)
+        inferencer.show_progress = False  # mmseg 1.2.2 takes no such argument
+        return inferencer
 
     def __init__(self, *args):
         super().__init__(*args)
