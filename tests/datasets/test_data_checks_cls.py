@@ -66,9 +66,8 @@ def test_what_mmpretrain_reads_is_what_was_checked(root):
 def test_a_folder_that_is_no_class_is_refused_though_it_is_hidden(root):
     (root / 'train' / '.cache').mkdir()  # mmpretrain would take it for class 0
     refused(config(root),
-            f"metainfo.classes of train_dataloader.dataset must be the folders of {root}/train in "
-            "alphabetical order, got ('cat', 'dog', 'owl') where the folders are ('.cache', 'cat', "
-            "'dog', 'owl'): take away '.cache', which no class is named after.")
+            f'{root}/train must hold the data alone, and {root}/train/.cache is a folder that '
+            "another program made, which mmpretrain takes for a class: take away '.cache'.")
 
 
 def test_missing_data_is_refused_with_the_setting_to_change(root):

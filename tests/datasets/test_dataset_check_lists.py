@@ -165,6 +165,7 @@ def test_a_config_is_checked_with_its_lists_and_sizes(data, tmp_path):
     assert status == 1
     assert found.pop(f'{root}/val/b.jpg') == [('error', 'empty', 'is empty')]
     assert found.pop(f'{root}/train/a.jpg')[0][1] == 'missing'
+    assert found.pop(f'{root}/train.json')[0][1] == 'missing'  # told at the start of a run too
     kinds = {kind: text for _, kind, text in found.pop(f'{root}/train/b.jpg')}
     assert kinds['other size'] == 'has 40 x 48 pixels where the annotations say 48 x 40'
     assert 'rotated' in kinds and not found

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from swinv2_mm.utils.errors import UserError, check_file, did_you_mean, short
 
-from . import class_counts, pictures
+from . import class_counts, passed_over, pictures, steps_in
 from .findings import Finding
 from .paths import check_names, check_plain
 
@@ -24,8 +24,15 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
     kind = str(dataset.get('type')).rpartition('.')[2]
     if kind not in TYPES:
         return
+    _check_masking(dataset, where)
     root = os.path.expanduser(dataset.get('data_root') or '')
     folder = _image_folder(dataset, root, where)
+    ends = tuple(end.lower() for end in dataset.get('extensions') or passed_over.MMPRETRAIN)
+    listed = _list_of_images(dataset, root)
+    if not listed and '://' not in folder:
+        yield from passed_over.endings(
+            folder, lambda path: path.lower().endswith(ends), ', '.join(ends),
+            f'save them as one of these, or set extensions of {where}.dataset')
     if not dataset.get('with_label', True):
         return
     classes = _classes(dataset, where)
@@ -33,7 +40,7 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
     counts = dict(class_counts(model))
     number = len(names) if names else max(counts.values(), default=None)
     held, images = {}, []
-    if listed := _list_of_images(dataset, root):
+    if listed:
         check_file(listed, 'list of images', f'put it there, or set data_root and ann_file of '
                    f'{where}.dataset')
         lines = _check_list(listed, number, folder, where)
@@ -47,7 +54,7 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
         number = _check_folders(folder, classes, number if kind == 'ImageNet' else None, where,
                                 others)
         if '://' not in folder:
-            firsts = {entry.name: _first_file(entry.path) for entry in os.scandir(folder)
+            firsts = {entry.name: _first_file(entry.path, ends) for entry in os.scandir(folder)
                       if entry.is_dir()}
             held = {name: bool(firsts[name]) for name in sorted(firsts)}
             images = [path for path in firsts.values() if path]
@@ -59,9 +66,21 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
     yield from pictures.depth(images, dataset.get('pipeline'), where)
 
 
-def _first_file(folder: str) -> str | None:
+def _check_masking(dataset: dict, where: str) -> None:
+    """Raise UserError for a size of pictures that mmpretrain's generator of masks cannot take."""
+    for step in steps_in(dataset.get('pipeline')):
+        size = step.get('input_size')
+        if step.get('type') in ('SimMIMMaskGenerator', 'mmpretrain.SimMIMMaskGenerator') and not (
+                size is None or isinstance(size, int)):
+            raise UserError(
+                f'input_size of SimMIMMaskGenerator in {where}.dataset.pipeline must be one side, '
+                f'as mmpretrain hides patches of squares alone, got {size}: set type='
+                "'swinv2_mm.SimMIMMaskGenerator', which takes (height, width).")
+
+
+def _first_file(folder: str, ends: tuple[str, ...]) -> str | None:
     return next((os.path.join(place, name) for place, _, names in os.walk(folder)
-                 for name in sorted(names)), None)
+                 for name in sorted(names) if name.lower().endswith(ends)), None)
 
 
 def _absent(held: dict[str, bool], path: str, where: str) -> Iterator[Finding]:
@@ -133,6 +152,8 @@ def _check_folders(folder: str, classes: tuple[str, ...] | None, number: int | N
     if '://' in folder:
         return len(classes) if classes else number
     found = tuple(sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()))
+    passed_over.check_hidden((name for name in found if name not in (classes or ())), folder,
+                             'which mmpretrain takes for a class')
     if not found:
         raise UserError(f'{folder} must hold one folder of images for each class, got none: make '
                         f'them, or set ann_file of {where}.dataset to a list of lines "IMAGE '
@@ -190,7 +211,8 @@ def _check_list(path: str, number: int | None, folder: str,
                             f'{line.rstrip()[:200]!r}: correct it, or the number of classes.')
         names.append((image, int(label)))
         if place == 1:  # a wrong folder shows at once, and looking for all would take long
-            check_file(os.path.join(folder, image), 'image', f'it is the first of {path}, so set '
+            check_file(os.path.join(folder, image), 'image', f'it is the first of {path}'
+                       f'{passed_over.backslash(image)}, so set '
                        f'data_prefix of {where}.dataset to the folder its names start from')
     return names
 

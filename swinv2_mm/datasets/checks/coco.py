@@ -14,7 +14,7 @@ from pathlib import Path
 
 from swinv2_mm.utils.errors import UserError, check_file, did_you_mean, short
 
-from . import class_counts, class_of, kind, packages, pictures, teaching
+from . import class_counts, class_of, kind, packages, passed_over, pictures, teaching
 from .boxes import Objects, check_entries
 from .findings import Finding
 from .masks import Slim
@@ -88,9 +88,11 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
                                    cure='label something, or set ann_file')
     yield from taught
     names = [image.get('file_name') for image in objects.images.values()]
-    paths = [os.path.join(folder, name) for name in names
-             if isinstance(name, str) and not leads_out(name, folder, root)]
-    wanted.run.looked_at.update(pictures.chosen(paths))
+    names = [name for name in names if isinstance(name, str) and not leads_out(name, folder, root)]
+    paths = [os.path.join(folder, name) for name in names]
+    if '://' not in folder and not dataset.get('backend_args'):
+        yield from passed_over.missing(names, folder, path, where)
+    wanted.run.looked_at.update(pictures.chosen(paths), map(os.path.dirname, paths))
     yield from pictures.depth(paths, dataset.get('pipeline'), where)
     if 'annotations' not in content and not wanted.format_only:
         yield Finding('no field', path, 'has no annotations, so that there is nothing to score by',

@@ -85,6 +85,8 @@ WARNINGS = {
     'ignored': ('a file that is not read: its ending is no image', 'rename it, or take it away'),
     'not listed': ('a data set that its library cannot list here: nothing of it is checked',
                    'mend what it says, or give the folder of its files'),
+    'left out': ('images that the library does not list: they end otherwise',
+                 'give them the ending that it lists'),
     'frame count': ('the head of the video states another number of frames than it has',
                     'save it anew'),
     'variable rate': ('frames are not evenly spaced, and clips are drawn by frames, not by seconds',

@@ -12,7 +12,7 @@ import numpy as np
 
 from swinv2_mm.utils.errors import UserError, check_file, did_you_mean
 
-from . import class_counts, pictures
+from . import class_counts, passed_over, pictures
 from .findings import Finding
 from .media import as_trained
 from .paths import check_names, check_plain
@@ -40,6 +40,8 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
     # Not filled: only its rules for paths, suffixes and numbers are wanted.
     built = DATASETS.build(dict(dataset) | dict(pipeline=[], lazy_init=True))
     loader = _map_loader(dataset.get('pipeline') or [])
+    if not built.ann_file:
+        yield from _other_endings(built, place)
     pairs = _pairs(built, place, with_maps=loader is not None)
     if where != 'train_dataloader' and wanted.batch_size > 1:
         steps = DATASETS.build(dict(dataset) | dict(lazy_init=True)).pipeline
@@ -49,6 +51,18 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
         maps = [pair['seg_map_path'] for pair in pairs]
         held, read = _check_maps(maps, built, loader, model, place)
         yield from _taught(held, read, len(maps), built, where)
+
+
+def _other_endings(built, place: str) -> Iterator[Finding]:
+    """Images beside those of img_suffix, which mmseg compares as it is written."""
+    folder, maps = (os.path.abspath(built.data_prefix.get(key) or '.')
+                    for key in ('img_path', 'seg_map_path'))
+    ends = (built.img_suffix, *([built.seg_map_suffix] if f'{maps}/'.startswith(f'{folder}/')
+                                else ()))
+    yield from passed_over.endings(
+        built.data_prefix.get('img_path') or '', lambda path: path.endswith(ends),
+        f'img_suffix {built.img_suffix!r}', f'give all of them this ending, or img_suffix of '
+        f'{place} theirs')
 
 
 def _taught(held: set[int], read: int, count: int, built, where: str) -> Iterator[Finding]:
@@ -115,6 +129,9 @@ def _pairs(built, place: str, with_maps: bool) -> list[dict]:
         check_file(built.ann_file, 'list of images', f'set ann_file of {place}')
         check_plain(built.ann_file)
     pairs = built.load_data_list()
+    passed_over.check_hidden(
+        (os.path.relpath(pair['img_path'], built.data_prefix['img_path']) for pair in pairs),
+        built.data_prefix['img_path'], 'whose pictures would be taken for data')
     if built.ann_file:
         root = os.path.abspath(built.data_root or '.')
         for key in list(prefixes)[:1 + with_maps]:
@@ -129,7 +146,8 @@ def _pairs(built, place: str, with_maps: bool) -> list[dict]:
         missing = [pair for pair in pairs if not os.path.isfile(pair[key])]
         if missing:
             raise UserError(
-                f'Every image needs its file and its map, and {missing[0][key]} is missing, '
+                f'Every image needs its file and its map, and {missing[0][key]} is missing'
+                f'{passed_over.backslash(missing[0][key])}, '
                 f'{len(missing)} of {len(pairs)} {prefixes[key]} in all: put it there, or set '
                 f'img_suffix and seg_map_suffix of {place}.')
     return pairs

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from swinv2_mm.utils.errors import UserError, check_file
 
-from . import class_counts
+from . import class_counts, passed_over
 from .findings import Finding
 from .paths import check_names, check_plain
 
@@ -103,7 +103,8 @@ def _check_files(videos: list[str], folder: str, path: str, where: str) -> None:
     missing = [video for video in videos if not os.path.isfile(_file(folder, video))]
     if missing:
         raise UserError(f'Every video of {path} must be a file, {len(missing)} of {len(videos)} '
-                        f'are not, the first is {_file(folder, missing[0])}: put them there, set '
+                        f'are not, the first is {_file(folder, missing[0])}'
+                        f'{passed_over.backslash(missing[0])}: put them there, set '
                         f'data_root or data_prefix of {where}.dataset, or take their lines out.')
 
 
