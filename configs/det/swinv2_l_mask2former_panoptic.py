@@ -45,5 +45,6 @@ param_scheduler = [
 ]
 default_hooks = dict(
     logger=dict(log_metric_by_epoch=False),
-    checkpoint=dict(by_epoch=False, interval=5000, save_best='coco_panoptic/PQ'))
+    checkpoint=dict(
+        by_epoch=False, interval=5000, save_best='coco_panoptic/PQ', rule='greater'))
 log_processor = dict(by_epoch=False)

@@ -38,5 +38,6 @@ model = dict(
     test_cfg=dict(panoptic_on=True))
 default_hooks = dict(
     logger=dict(log_metric_by_epoch=False),
-    checkpoint=dict(by_epoch=False, interval=5000, save_best='coco_panoptic/PQ'))
+    checkpoint=dict(
+        by_epoch=False, interval=5000, save_best='coco_panoptic/PQ', rule='greater'))
 log_processor = dict(by_epoch=False)

@@ -96,6 +96,9 @@ for path in sys.argv[1:]:
     for split in ('train', 'val', 'test'):
         if cfg.get(f'{split}_dataloader'):  # pre-training has no validation
             dataset = cfg[f'{split}_dataloader'].dataset
+            if 'dataset' in dataset:  # what wraps another reads all of it as it is built
+                assert DATASETS.get(dataset.type)
+                dataset = dataset.dataset
             for step in dataset.pipeline:
                 if step.type == 'RandomApply' and not find_spec('instaboostfast'):
                     step.transforms = [t for t in step.transforms if t.type != 'InstaBoost']
