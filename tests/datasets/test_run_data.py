@@ -144,6 +144,10 @@ SOUND = {
     'right masks': off_diagonal(runs_of),
     'a head of depths': seg(lambda c: c.model.update(auxiliary_head=[
         dict(type='DepthHead', ignore_index=0)])),
+    'a head of edges': seg(lambda c: c.model.update(auxiliary_head=[
+        dict(type='STDCHead', num_classes=2)])),
+    'a head of words': changed(sets.detection, lambda c: c.model.update(
+        bbox_head=dict(type='GroundingDINOHead', num_classes=256))),
     'windows': seg(lambda c: c.model.update(test_cfg=dict(
         mode='slide', crop_size=(64, 64), stride=(48, 48)))),
     'straight boxes': spoilt(attributes=dict(rotation=0.0), rotation=180),

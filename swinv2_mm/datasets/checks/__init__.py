@@ -113,7 +113,8 @@ def _of_lists(run, dataset: dict, where: str, said: bool) -> Iterator[Finding]:
     """What is wrong with the lists of one data set, line by line; `said`: they cannot be read."""
     from . import inventory
     try:
-        for item in inventory.of_dataset(dataset, where, run.cfg['model'], run.scope, run.cache):
+        for item in inventory.of_dataset(dataset, where, run.cfg['model'], run.scope, run.cache,
+                                         others=False):
             if isinstance(item, Finding):
                 yield item
     except Exception as error:  # noqa: BLE001 - libraries raise what they like
@@ -147,10 +148,11 @@ def class_of(dataset: dict) -> type | None:
 def class_counts(node, place: str = 'model') -> Iterator[tuple[str, int]]:
     """Every num_classes under a model's config, but of heads that have their own sense of it.
 
-    A region proposal head tells object from none, HTC's semantic head knows COCO's stuff as well.
+    A region proposal head tells object from none, HTC's semantic head knows COCO's stuff as well,
+    STDC's tells edges, and one that is asked in words counts those.
     """
     if isinstance(node, dict):
-        if 'num_classes' in node:
+        if 'num_classes' in node and kind(node) not in ('STDCHead', 'GroundingDINOHead'):
             yield place, node['num_classes']
         children = [(f'{place}.{key}', value) for key, value in node.items()
                     if key not in ('rpn_head', 'semantic_head')]

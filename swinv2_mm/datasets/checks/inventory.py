@@ -17,11 +17,12 @@ VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v', '.mpg', '.mpeg', '.wm
 Job = tuple[str, str, dict]  # name of a check, path, its further arguments
 
 
-def of_dataset(dataset: dict, where: str, model: dict, scope: str,
-               cache: dict) -> Iterator[Finding | Job]:
+def of_dataset(dataset: dict, where: str, model: dict, scope: str, cache: dict,
+               others: bool = True) -> Iterator[Finding | Job]:
     """Findings on the lists of one data set of a config, and a job for each file of it.
 
-    `cache` holds the json files that were read already: {path: content}.
+    `cache` holds the json files that were read already: {path: content}. `others`: also of types
+    that only their library can list, which may read all of their data for it.
     """
     kind = str(dataset.get('type')).rpartition('.')[2]
     if dataset.get('backend_args') or '://' in str([dataset.get(key) for key in (
@@ -35,7 +36,7 @@ def of_dataset(dataset: dict, where: str, model: dict, scope: str,
         yield from _videos(dataset, where, model)
     elif scope == 'mmpretrain' and kind in classification.TYPES:
         yield from _labelled(dataset, where, model)
-    else:
+    elif others:
         try:
             yield from listed.jobs(dataset, where)
         except UserError as error:

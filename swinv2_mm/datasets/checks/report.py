@@ -84,8 +84,8 @@ def _of_config(what: str, splits) -> Iterator:
             where = f'{split}_dataloader'
             try:
                 for item in inventory.of_dataset(dataset, where, cfg.model, scope, cache):
-                    if not isinstance(item, Finding):
-                        yield item
+                    if not isinstance(item, Finding) or item.kind == 'not listed':
+                        yield item  # of the others, all is said
             except Exception:  # noqa: BLE001
                 continue  # said by the check of the set-up
 
