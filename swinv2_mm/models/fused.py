@@ -39,7 +39,7 @@ def fits(qkv: Tensor, heads: int, window: Size) -> bool:
     width, area = qkv.shape[-1] // 3 // heads, math.prod(window)
     why = (
         'triton is not installed' if not HAS_TRITON else
-        f'torch {torch.__version__} is older than 2.4' if not versions.can('operators') else
+        f'torch {torch.__version__} is older than 2.4' if not versions.can('attention in one kernel on a GPU') else
         f'{qkv.dtype}' if qkv.dtype not in (torch.float32, torch.float16, torch.bfloat16) else
         f'heads of {width} channels, over {WIDEST_HEAD}' if width > WIDEST_HEAD else
         f'windows of {area} tokens, over {LARGEST_WINDOW}' if area > LARGEST_WINDOW else
@@ -175,5 +175,5 @@ def _register() -> None:
     attention.register_autograd(_differentiate, setup_context=_save)
 
 
-if versions.can('operators'):
+if versions.can('attention in one kernel on a GPU'):
     _register()

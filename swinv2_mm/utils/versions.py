@@ -28,7 +28,7 @@ SINCE = {
     'float16 on a CPU': (2, 3),
     'a GradScaler on a CPU': (2, 3),
     'export': (2, 6),
-    'operators': (2, 4),  # of our own, torch.library.custom_op
+    'attention in one kernel on a GPU': (2, 4),  # torch.library.custom_op
 }
 TORCH = tuple(int(part) for part in torch.__version__.split('+')[0].split('.')[:2])
 
