@@ -21,6 +21,7 @@ from ..utils import versions
 from . import launch, sequential
 from .windows import Layout, Size, plan
 
+KERNEL = 'attention in one kernel on a GPU'  # a key of versions.SINCE
 HAS_TRITON = importlib.util.find_spec('triton') is not None
 INTERPRETED = os.environ.get('TRITON_INTERPRET') == '1'  # then the kernels run on a CPU
 WIDEST_HEAD, LARGEST_WINDOW = 128, 4096
@@ -39,7 +40,7 @@ def fits(qkv: Tensor, heads: int, window: Size) -> bool:
     width, area = qkv.shape[-1] // 3 // heads, math.prod(window)
     why = (
         'triton is not installed' if not HAS_TRITON else
-        f'torch {torch.__version__} is older than 2.4' if not versions.can('operators') else
+        f'torch {torch.__version__} is older than 2.4' if not versions.can(KERNEL) else
         f'{qkv.dtype}' if qkv.dtype not in (torch.float32, torch.float16, torch.bfloat16) else
         f'heads of {width} channels, over {WIDEST_HEAD}' if width > WIDEST_HEAD else
         f'windows of {area} tokens, over {LARGEST_WINDOW}' if area > LARGEST_WINDOW else
@@ -175,5 +176,5 @@ def _register() -> None:
     attention.register_autograd(_differentiate, setup_context=_save)
 
 
-if versions.can('operators'):
+if versions.can(KERNEL):
     _register()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 import pickle
 import types
+import zipfile
 from codecs import encode
 from collections import Counter
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ SINCE = {
     'float16 on a CPU': (2, 3),
     'a GradScaler on a CPU': (2, 3),
     'export': (2, 6),
-    'operators': (2, 4),  # of our own, torch.library.custom_op
+    'attention in one kernel on a GPU': (2, 4),  # torch.library.custom_op
 }
 TORCH = tuple(int(part) for part in torch.__version__.split('+')[0].split('.')[:2])
 
@@ -120,6 +121,10 @@ def load(path: Path, known: Mapping[str, object], map_location='cpu', mapped: bo
     # weights_only=True of older versions can be told of no names (before 2.4), only under their own
     # (before 2.6), and ran code from tar files (CVE-2025-32434). So the same rule, by Python's
     # own unpickler: a name that is not on the list is not looked up.
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:  # which these versions would load as a program
+            if any(name.partition('/')[2] == 'constants.pkl' for name in archive.namelist()):
+                raise pickle.UnpicklingError('TorchScript')
     options = dict(mmap=mapped) if TORCH >= (2, 1) else {}
     return torch.load(str(path), map_location=map_location, pickle_module=_only(known), **options)
 

@@ -15,7 +15,7 @@ from swinv2_mm.models.attention import WindowAttention
 from swinv2_mm.models.windows import plan
 from swinv2_mm.utils import versions
 
-pytestmark = pytest.mark.skipif(not versions.can('operators') or not fused.HAS_TRITON,
+pytestmark = pytest.mark.skipif(not versions.can(fused.KERNEL) or not fused.HAS_TRITON,
                                 reason='kernels need torch 2.4 and triton')
 WINDOW, SHIFT, SIZE = (4, 4), (2, 2), (9, 10)
 

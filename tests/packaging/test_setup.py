@@ -227,3 +227,22 @@ def test_upstream_and_peers_have_environments_of_their_own(checkout):
     assert code == 0 and 'uv venv -q --python >=3.10,<3.12 .venv-upstream' in calls
     assert 'uv sync --frozen --no-dev --group upstream --no-install-package mmcv' in calls
     assert calls[-1] == 'python tools/build_mmcv.py mmcv'
+
+
+@pytest.mark.parametrize('name, python, torch', [
+    ('oldest', '3.9', 'torch==2.0.1'), ('newest', '3.12', 'torch==2.13.0')])
+def test_the_ends_of_the_range_are_made_anew_and_run_the_tests_of_the_backbone(
+        checkout, name, python, torch):
+    code, _, calls = checkout.make(f'test-{name}')
+    assert code == 0 and calls[-3] == f'uv venv -q --clear --python {python} .venv-{name}'
+    assert f'--python .venv-{name}/bin/python {torch} ' in calls[-2]
+    assert calls[-1].startswith('python -m pytest @tests/backbone.txt ')
+
+
+@pytest.mark.parametrize('name', ['upstream', 'backbone', 'numeric'])
+def test_lists_of_tests_name_what_is_there(name):
+    lines = (ROOT / 'tests' / f'{name}.txt').read_text().split()
+    named = [line.partition('=')[2] if line[:2] == '--' else line for line in lines]
+    for file, _, test in (line.partition('::') for line in named):
+        path = ROOT / file
+        assert path.is_dir() or test in path.read_text(), file

@@ -72,6 +72,9 @@ def test_older_ways_of_reading_take_the_same_names_and_no_others(tmp_path, monke
     assert versions.load(path, STAND_INS)['half'].dtype == torch.bfloat16
     with pytest.raises(Exception, match='asks for _pytest'):
         versions.load(tmp_path / 'code.pth', STAND_INS)
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / 'program.pth'))
+    with pytest.raises(Exception, match='TorchScript'):
+        versions.load(tmp_path / 'program.pth', STAND_INS)
 
 
 @pytest.mark.parametrize('fault, said', [
