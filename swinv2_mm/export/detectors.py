@@ -20,7 +20,10 @@ def finder(model: nn.Module) -> nn.Module:
     """What follows the neck of a detector; UserError where it is not known."""
     if hasattr(model, 'roi_head'):
         return TwoStage(model)
-    raise refusal(model, 'of detectors, those with a RoI head are known')
+    if hasattr(model, 'forward_transformer'):
+        from .queries import Dino
+        return Dino(model)
+    raise refusal(model, 'of detectors, those with a RoI head and DINO are known')
 
 
 class TwoStage(nn.Module):

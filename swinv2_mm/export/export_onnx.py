@@ -83,7 +83,8 @@ def main(argv: list | None = None) -> None:
     cfg, model = load(args)
     images = list(checks.pictures(args.images, args.size, model.model.backbone.in_channels))
     checks.known(model, images[:2])
-    found = args.part == 'whole' and facts.facts(cfg, model, args.size)
+    described = args.part == 'whole' and args.out.suffix == '.onnx'
+    found = facts.facts(cfg, model, args.size) if described else None
     part = args.out.with_name(f'{args.out.stem}.part{args.out.suffix}')
     try:
         graphs.write(graphs.traced(model, args.size), part, model, args.opset)

@@ -28,6 +28,7 @@ def facts(cfg: Config, model: Pixels, size: tuple[int, int]) -> dict:
     found = dict(
         task=TASKS[scope], outputs=model.outputs, classes=classes, palette=palette,
         size=list(size), input='image: uint8 (batch, 3, height, width), blue first',
+        batch=1 if model.finder else 'any',
         normalisation=dict(inside=True, rgb=model.flip, mean=mean, std=std),
         fill=fill if model.flip else fill[::-1], resize=resize(cfg))
     if model.step == 'boxes':

@@ -106,6 +106,14 @@ def test_a_whole_detector_is_made_of_standard_operations(exported):
 
 
 @pytest.mark.slow
+def test_a_whole_detector_is_exported_by_torch(tmp_path):
+    config, checkpoint, _ = small(tmp_path, 'det', few)
+    export.main([config, checkpoint, '--size', *map(str, SIZE), '--out', str(tmp_path / 'a.pt2'),
+                 '--images', str(ROOT / 'docs/demo_det.jpg')])  # it compares the file
+    assert not list(tmp_path.glob('*.json')) and not list(tmp_path.glob('runner.py'))
+
+
+@pytest.mark.slow
 def test_the_runner_finds_without_torch_what_mmdet_finds(exported):
     """In an environment of its own, which holds numpy, onnxruntime and pillow."""
     uv = shutil.which('uv')

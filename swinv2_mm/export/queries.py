@@ -1,0 +1,111 @@
+"""DINO as one plain computation of fixed shapes, built of a model's own parts.
+
+    Dino(model)(maps, size) -> boxes (n, 4), scores (n,), labels (n,), best first
+
+n is `max_per_img` of the config. Deformable attention, an operation of mmcv, is written as samples
+of maps of known sizes. One picture at a time, as for every detector here.
+"""
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .steps import refusal
+
+Size = tuple[int, int]
+
+
+class Deformable(nn.Module):
+    """mmcv's `MultiScaleDeformableAttention` for maps whose sizes are numbers and not tensors."""
+
+    def __init__(self, attention: nn.Module):
+        super().__init__()
+        self.value, self.proj = attention.value_proj, attention.output_proj
+        self.offsets, self.weights = attention.sampling_offsets, attention.attention_weights
+        self.shape = attention.num_heads, attention.num_levels, attention.num_points
+
+    def forward(self, query: Tensor, key=None, value: Tensor | None = None,
+                identity: Tensor | None = None, query_pos: Tensor | None = None,
+                reference_points: Tensor | None = None, spatial_shapes: list[Size] = (),
+                **kwargs) -> Tensor:
+        """query: (B, Q, C), value: (B, N, C), reference_points: (B, Q, L, 2 or 4) -> (B, Q, C)"""
+        heads, levels, points = self.shape
+        identity = query if identity is None else identity
+        values = self.value(query if value is None else value)
+        query = query if query_pos is None else query + query_pos
+        batch, count, dim = query.shape
+        offsets = self.offsets(query).view(batch, count, heads, levels, points, 2)
+        weights = self.weights(query).view(batch, count, heads, -1).softmax(-1)
+        middle = reference_points[:, :, None, :, None, :2]
+        if reference_points.shape[-1] == 2:
+            sides = offsets.new_tensor([size[::-1] for size in spatial_shapes])[:, None]
+            places = middle + offsets / sides
+        else:
+            places = middle + offsets / points * reference_points[:, :, None, :, None, 2:] * 0.5
+        grids = (2 * places - 1).transpose(1, 2).flatten(0, 1)  # (B h, Q, L, P, 2)
+        parts = values.split([height * width for height, width in spatial_shapes], dim=1)
+        found = []
+        for level, (part, size) in enumerate(zip(parts, spatial_shapes)):
+            map_ = part.transpose(1, 2).reshape(batch * heads, -1, *size)
+            found.append(F.grid_sample(map_, grids[:, :, level], align_corners=False))
+        weights = weights.transpose(1, 2).reshape(batch * heads, 1, count, levels * points)
+        out = (torch.cat(found, dim=-1) * weights).sum(-1).view(batch, dim, count)
+        return self.proj(out.transpose(1, 2)) + identity
+
+
+class Dino(nn.Module):
+    """What mmdet's `DINO` does in a test, on maps of its neck.
+
+    Args:
+        model: others than DINO itself are refused by name.
+    """
+
+    outputs = ['boxes', 'scores', 'labels']
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        check(model)
+        parts = {name: copy.deepcopy(getattr(model, name)) for name in ('encoder', 'decoder')}
+        for layer in parts['encoder'].layers:
+            layer.self_attn = Deformable(layer.self_attn)
+        for layer in parts['decoder'].layers:
+            layer.cross_attn = Deformable(layer.cross_attn)
+        self.model = copy.copy(model)
+        self.model._modules = dict(model._modules, **parts)
+        self.count = model.test_cfg.get('max_per_img', model.num_queries)
+        self.settings = dict(score_thr=0.0, max_per_img=self.count, mask_thr=0.5)
+
+    def forward(self, maps: tuple[Tensor, ...], size: Size) -> tuple[Tensor, ...]:
+        """maps: (1, C, h, w) each; size: (h, w) of the picture in pixels, which has no padding."""
+        sizes = [tuple(map_.shape[-2:]) for map_ in maps]
+        positions = [self.model.positional_encoding(None, input=map_) + embed[:, None, None]
+                     for map_, embed in zip(maps, self.model.level_embed)]
+        query, position = (torch.cat([part.flatten(2).transpose(1, 2) for part in parts], dim=1)
+                           for parts in (maps, positions))
+        shared = dict(spatial_shapes=sizes, level_start_index=None,
+                      valid_ratios=query.new_ones(1, len(maps), 2))
+        memory = self.model.encoder(query=query, query_pos=position, key_padding_mask=None,
+                                    **shared)
+        inputs, _ = self.model.pre_decoder(memory, None, sizes)
+        states = self.model.forward_decoder(memory_mask=None, **inputs, **shared)
+        logits, boxes = (out[-1, 0] for out in self.model.bbox_head(**states))
+        scores, index = logits.sigmoid().flatten().topk(min(self.count, logits.numel()))
+        classes = logits.shape[1]
+        middle, sides = boxes[index // classes].chunk(2, dim=-1)
+        whole = boxes.new_tensor([size[1], size[0]] * 2)
+        corners = torch.cat([middle - sides / 2, middle + sides / 2], dim=-1) * whole
+        return corners.clamp(min=0).minimum(whole), scores, index % classes
+
+
+def check(model: nn.Module) -> None:
+    """UserError that names the first part or setting that is not known here."""
+    from mmdet.models import DINO, DINOHead
+
+    for part, kind in ((model, DINO), (model.bbox_head, DINOHead)):
+        if type(part) is not kind:
+            raise refusal(part, f'of detectors without regions, {kind.__name__} is known')
+    if not model.bbox_head.loss_cls.use_sigmoid:
+        raise refusal(model.bbox_head, 'its scores are no sigmoids')

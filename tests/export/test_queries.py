@@ -1,0 +1,83 @@
+"""DINO outside of PyTorch: what mmdet finds, with deformable attention as samples of maps."""
+import pytest
+import torch
+from conftest import awaken
+from helpers import ROOT
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from small_models import ARCH, CHANNELS
+
+from swinv2_mm.export import checks, graphs, steps
+from swinv2_mm.utils.errors import UserError
+
+SIZE = (64, 96)
+
+
+def dino():
+    """DINO of mmdet with a small backbone and two layers, weights random but awake."""
+    cfg = Config.fromfile(ROOT / 'configs/_base_/models/dino.py').model
+    cfg.backbone.update(arch=ARCH, window_size=4, drop_path_rate=0.0)
+    cfg.neck.in_channels = CHANNELS[1:]
+    cfg.num_queries, cfg.test_cfg.max_per_img = 40, 30
+    cfg.encoder.num_layers = cfg.decoder.num_layers = 2
+    cfg.bbox_head.num_classes = 5
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmdet'):
+        model = MODELS.build(cfg).eval()
+        model.init_weights()
+    awaken(model.backbone)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # fresh ones look at the same places for every query
+        for name, parameter in model.named_parameters():
+            if 'backbone' not in name:
+                noise = torch.randn(parameter.shape, generator=generator)
+                parameter += noise * (0.3 if parameter.ndim == 1 else 0.05)
+    return model.requires_grad_(False)
+
+
+def ready(model):
+    return graphs.Pixels(model, 'whole').eval()
+
+
+def random_image():
+    return torch.randint(0, 256, (1, 3, *SIZE), dtype=torch.uint8,
+                         generator=torch.Generator().manual_seed(0))
+
+
+def test_dino_of_fixed_shapes_finds_what_mmdet_finds():
+    model, image = dino(), random_image()
+    found = ready(model)(image)
+    expected = steps.predicted(model, 'boxes', image)
+    assert len(found) == len(expected) == 3
+    assert expected[1].max() - expected[1].min() > 1e-3 and expected[0].std(dim=0).min() > 1
+    for ours, theirs in zip(found, expected):
+        assert (ours - theirs).abs().max() < 1e-4
+
+
+@pytest.mark.slow
+def test_dino_in_onnxruntime_finds_what_mmdet_finds(tmp_path):
+    for name in ('onnx', 'onnxscript', 'onnxruntime'):
+        pytest.importorskip(name, reason=f'{name} is not installed')
+    import onnx
+    model, file = ready(dino()), tmp_path / 'dino.onnx'
+    graphs.write(graphs.trace(model, SIZE), file, model)
+    checks.differences(model, checks.runner(file, '.onnx', 1), [random_image().numpy()])
+    kinds = [node.op_type for node in onnx.load(file).graph.node]
+    assert kinds.count('GridSample') == 2 * 2 * 4  # layers of both, levels
+
+
+def test_a_size_that_dino_would_pad_is_refused():
+    model = dino()
+    model.data_preprocessor.pad_size_divisor = 32
+    with pytest.raises(UserError, match='--size must be multiples of 32, .*, got 32 80'):
+        graphs.check_part(model, 'whole', (32, 80))
+
+
+def test_relatives_of_dino_are_refused_by_name():
+    model = dino()
+    model.bbox_head.loss_cls.use_sigmoid = False
+    with pytest.raises(UserError, match='DINOHead is not: its scores are no sigmoids'):
+        ready(model)
+    model.__class__ = type('Relative', (type(model),), {})
+    with pytest.raises(UserError, match='Relative is not: .*, DINO is known; add --part backbone'):
+        ready(model)
