@@ -1,10 +1,11 @@
 """What mmengine lets a package add: optimizers of SwinV2, and training that survives its faults."""
 from .activations import ActivationHook
 from .checkpoints import CheckpointHook
+from .growth import GrowthHook
 from .numerics import NumericsHook
 from .optimizer import SwinV2OptimWrapperConstructor
 from .records import LocalVisBackend
 from .schedules import ScheduleHook
 
-__all__ = ['ActivationHook', 'CheckpointHook', 'LocalVisBackend', 'NumericsHook',
+__all__ = ['ActivationHook', 'CheckpointHook', 'GrowthHook', 'LocalVisBackend', 'NumericsHook',
            'ScheduleHook', 'SwinV2OptimWrapperConstructor']
