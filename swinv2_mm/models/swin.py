@@ -25,6 +25,7 @@ from ..utils import versions
 from . import arguments, record, sequential
 from .archs import Arch, resolve
 from .attention import WindowAttention
+from .living import Living
 from .windows import Layout, Size, plan
 
 Window = Union[int, tuple[int, ...]]
@@ -160,7 +161,7 @@ class Stage(nn.Module):
         return x
 
 
-class _SwinV2(BaseModule):
+class _SwinV2(Living, BaseModule):
     """What the image and the video backbone share; documented on `SwinTransformerV2`."""
 
     ndim: int
