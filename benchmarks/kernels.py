@@ -1,6 +1,6 @@
-"""Compile the attention kernels for GPUs that are not there, and estimate their speed from the code.
+"""Compile the attention kernels for GPUs that are not there, and estimate their speed by the code.
 
-    python benchmarks/kernels.py                (prints a table; --write fills it into docs/speed.md)
+    python benchmarks/kernels.py               (prints a table; --write fills it into docs/speed.md)
 
 Triton compiles for any card; ptxas, cuobjdump and nvdisasm come inside its wheel. What launch.py
 would start is taken down from tensors without memory, and compiled as it stands. The machine code
