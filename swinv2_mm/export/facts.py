@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from mmengine.config import Config
+from torch import nn
 
 from swinv2_mm.apis.inference import models, numbers
 
@@ -34,7 +35,9 @@ def facts(cfg: Config, model: Pixels, size: tuple[int, int]) -> dict:
     if model.step == 'boxes':
         found.update(model.finder.settings, category_ids=numbers.of_categories(cfg, classes))
     elif model.step == 'threshold':
-        found['threshold'] = float(model.model.decode_head.threshold)
+        heads = model.model.decode_head
+        head = heads[-1] if isinstance(heads, nn.ModuleList) else heads
+        found['threshold'] = float(head.threshold)
     return found
 
 

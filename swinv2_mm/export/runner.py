@@ -44,6 +44,9 @@ def prepare(pixels: np.ndarray, facts: dict) -> tuple:
     """(h, w, 3) uint8 RGB -> (1, 3, H, W) uint8, blue first; and how much of it is seen."""
     size, resize = tuple(facts['size']), facts['resize']
     height, width = pixels.shape[:2]
+    if not resize:
+        raise ValueError('MODEL.json must say how pictures come to their size, "resize" is null as '
+                         'the config does it in a way of its own: do it as the config does.')
     if resize['how'] == 'stretch':
         new = size
     elif resize['how'] == 'edge':  # the short side, then the middle is cut out

@@ -171,6 +171,11 @@ def test_the_runner_pastes_masks_as_mmdet_does():
     assert not runner.paste(masks[0], np.array([5, 5, 5, 9], np.float32), (50, 80)).any()
 
 
+def test_the_runner_refuses_to_guess_how_pictures_are_resized():
+    with pytest.raises(ValueError, match='must say how pictures come to their size'):
+        runner.prepare(np.zeros((4, 5, 3), np.uint8), dict(size=[4, 5], resize=None))
+
+
 def test_run_lengths_are_those_of_coco():
     mask = np.random.default_rng(0).random((5, 7)) > 0.5
     coco = pytest.importorskip('pycocotools.mask')
