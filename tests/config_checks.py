@@ -33,6 +33,13 @@ def follow(node, path: str):
     return node
 
 
+def tidy(node):
+    """A config without the entries that are None, which is the default of each of them here."""
+    if isinstance(node, dict):
+        return {key: tidy(value) for key, value in node.items() if value is not None}
+    return [tidy(part) for part in node] if isinstance(node, (list, tuple)) else node
+
+
 def assert_published(cfg: Config, published: dict) -> None:
     """Every path of a table of published values resolves to the value stated."""
     wrong = {path: (follow(cfg, path), value) for path, value in published.items()

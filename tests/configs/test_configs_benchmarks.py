@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from benchmark_sets import RUNS
-from config_checks import ZOO, assert_published, build, docstring, load
+from config_checks import ZOO, assert_published, build, docstring, load, tidy
 from conftest import awaken
 from helpers import shrink, train_step
 from mmengine.config import Config
@@ -172,13 +172,6 @@ def test_a_missing_package_ends_in_the_line_that_installs_it(name, package, line
 def theirs(library, stem):
     folder = get_installed_path(library)
     return Config.fromfile(f'{folder}/.mim/configs/{stem}.py')
-
-
-def tidy(node):
-    """A config without the entries that are None, which is the default of each of them here."""
-    if isinstance(node, dict):
-        return {key: tidy(value) for key, value in node.items() if value is not None}
-    return [tidy(part) for part in node] if isinstance(node, (list, tuple)) else node
 
 
 @pytest.mark.parametrize('size, stem', [

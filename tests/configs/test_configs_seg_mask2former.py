@@ -2,7 +2,7 @@
 import re
 
 import pytest
-from config_checks import ZOO, assert_published, build, docstring, load
+from config_checks import ZOO, assert_published, build, docstring, load, tidy
 from helpers import checked, run_tool
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
@@ -23,13 +23,6 @@ def shipped(size):
             'large': 'swin-l-in22k-384x384-pre_8xb2-160k_ade20k-640x640'}[size]
     folder = get_installed_path('mmseg')
     return Config.fromfile(f'{folder}/.mim/configs/mask2former/mask2former_{stem}.py')
-
-
-def tidy(node):
-    """A config without the entries that are None, which is the default of each of them here."""
-    if isinstance(node, dict):
-        return {key: tidy(value) for key, value in node.items() if value is not None}
-    return [tidy(part) for part in node] if isinstance(node, (list, tuple)) else node
 
 
 @pytest.mark.parametrize('size', MASK2FORMERS)
