@@ -82,7 +82,7 @@ def main(argv: list | None = None) -> None:
     checks.known(model, images[:2])
     part = args.out.with_name(f'{args.out.stem}.part{args.out.suffix}')
     try:
-        graphs.write(graphs.traced(model, args.size), part, model.outputs, args.opset)
+        graphs.export(model, args.size, part, args.opset)
         if not args.no_check:
             check(part, model, images, args)
         part.replace(args.out)
