@@ -61,7 +61,7 @@ def exported(model, write):
             WRITTEN.add(name)
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / 'a.onnx'
-                graphs.write(graphs.traced(pixels, size), file, pixels)
+                graphs.export(pixels, size, file)
                 run = checks.runner(file, '.onnx', 1)
                 checks.compare(checks.read_as(pixels, run), checks.library(pixels), pixels.outputs,
                                given)

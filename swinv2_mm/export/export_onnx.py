@@ -87,7 +87,7 @@ def main(argv: list | None = None) -> None:
     found = facts.facts(cfg, model, args.size) if described else None
     part = args.out.with_name(f'{args.out.stem}.part{args.out.suffix}')
     try:
-        graphs.write(graphs.traced(model, args.size), part, model, args.opset)
+        graphs.export(model, args.size, part, args.opset)
         if not args.no_check:
             check(part, model, images, args)
         part.replace(args.out)

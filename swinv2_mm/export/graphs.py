@@ -150,14 +150,16 @@ def trace(model: Pixels, size: tuple[int, int]) -> torch.export.ExportedProgram:
     return torch.export.export(model, (image,), dynamic_shapes=shapes, strict=False)
 
 
-def traced(model: Pixels, size: tuple[int, int]) -> torch.export.ExportedProgram:
-    """As `trace`; UserError that names the head where torch cannot follow it."""
+def export(model: Pixels, size: tuple[int, int], path: Path, opset: int | None = None) -> None:
+    """Trace a model at a size (h, w) and write it; UserError naming its head where torch cannot."""
     try:
-        return trace(model, size)
+        write(trace(model, size), path, model, opset)
+    except (UserError, OSError):
+        raise
     except Exception as error:  # torch raises what it likes
         if model.step == 'backbone':
             raise
-        raise steps.refusal(steps.head_of(model.model), 'torch.export cannot follow it '
+        raise steps.refusal(steps.head_of(model.model), f'torch cannot write it as {path.suffix} '
                             f'({one_line(error)})') from error
 
 

@@ -15,6 +15,7 @@ UNTRACEABLE = {
     'Mask2FormerHead': 'it samples by an operation of mmcv',
     'CCHead': 'it attends by an operation of mmcv',
     'PSAHead': 'it attends by an operation of mmcv',
+    'DMHead': 'it filters each picture by weights made from it',
     'PointHead': 'it looks again at points that depend on the picture',
 }
 
