@@ -58,7 +58,7 @@ def test_masks_of_any_type_mean_the_same(masked, dtype):
 
 
 def test_a_mask_of_another_grid_is_refused(masked):
-    with pytest.raises(ValueError, match=r'\(1, 16, 16\), got \(1, 8, 8\): set input_size'):
+    with pytest.raises(ValueError, match=r'\(1, 16, 16\), got \(1, 8, 8\): set model_patch_size'):
         masked(some(1, 3, 64, 64), torch.zeros(1, 8, 8))
 
 
