@@ -1,6 +1,6 @@
-"""Compile the attention kernels for GPUs that are not there, and estimate their speed by the code.
+"""Compile the attention kernels for GPUs that are not there, and estimate their speed.
 
-    python benchmarks/kernels.py               (prints a table; --write fills it into docs/speed.md)
+    python benchmarks/kernels.py        (prints a table; --write fills it into docs/speed.md)
 
 Triton compiles for any card; ptxas, cuobjdump and nvdisasm come inside its wheel. What launch.py
 would start is taken down from tensors without memory, and compiled as it stands. The machine code
@@ -68,13 +68,13 @@ class Start(NamedTuple):
 
 class Code(NamedTuple):
     """registers of a thread; instructions that spill them; shared bytes and warps of a program;
-    instructions by the depth of the loops that they are in; products of matrices among them."""
+    instructions by the depth of the loops that they are in, spills likewise; matrix products."""
 
     registers: int
-    spills: int
     shared: int
     warps: int
     depths: collections.Counter
+    spills: collections.Counter
     products: collections.Counter
 
     def residents(self, card: Card) -> int:
@@ -83,8 +83,8 @@ class Code(NamedTuple):
         return min(65536 // registers, card.shared // (self.shared + 1024), 48 // self.warps)
 
 
-def starts(window: tuple[int, ...], width: int, dtype: torch.dtype, seams: bool = False,
-           batch: int = 64) -> list[Start]:
+def starts(window: tuple[int, ...], width: int, dtype: torch.dtype, arch: int,
+           seams: bool = False, batch: int = 64) -> list[Start]:
     """All kernels of a forward and a backward pass on maps of 4 windows a side."""
     found = []
 
@@ -97,7 +97,7 @@ def starts(window: tuple[int, ...], width: int, dtype: torch.dtype, seams: bool 
     scale = torch.empty(HEADS, 1, 1, device='meta')
     bias = torch.empty(HEADS, *[math.prod(window)] * 2, device='meta')
     shift = tuple(w // 2 if seams else 0 for w in window)
-    with mock.patch.object(launch, 'start', record):
+    with mock.patch.multiple(launch, start=record, generation_of=lambda device: arch // 10):
         out, lse = launch.forward(qkv, scale, bias, window, shift)
         launch.backward(out, qkv, scale, bias, out, lse, window, shift)
     return found
@@ -130,9 +130,10 @@ def read(result) -> Code:
                        for tool, flag in (('cuobjdump', '-res-usage'), ('nvdisasm', '-c')))
     lines = instructions(text)
     return Code(int(re.search(r'REG:(\d+)', usage)[1]),
-                sum(name.startswith(('STL', 'LDL')) for _, name in lines),
                 result.metadata.shared, result.metadata.num_warps,
                 collections.Counter(depth for depth, _ in lines),
+                collections.Counter(depth for depth, name in lines
+                                    if name.startswith(('STL', 'LDL'))),
                 collections.Counter(name for _, name in lines if 'MMA' in name))
 
 
@@ -159,21 +160,21 @@ def instructions(text: str) -> list[tuple[int, str]]:
 
 def cycles(start: Start, code: Code) -> float:
     """To issue a kernel's instructions, for one window and head."""
-    windows, block = start.arguments['count'], start.arguments.get('BLOCK')
-    tiles = start.arguments['N'] // block if block else 1
-    turns = [1, windows / start.arguments['step'], 1]
-    if tiles > 1 and start.kernel == 'forward_kernel':
-        turns = [1, 1, tiles]
-    elif start.kernel in ('rows_kernel', 'columns_kernel'):
-        turns = [1, tiles, tiles]
-    whole = sum(number * turns[depth] for depth, number in code.depths.items())
+    windows, tokens = start.arguments['count'], start.arguments['N']
+    walk, tiles = windows // start.arguments['step'], tokens // start.arguments.get('BLOCK', tokens)
+    turns = {'forward_kernel': [1, walk, walk * tiles], 'rows_kernel': [1, tiles],
+             'columns_kernel': [1, tiles]}.get(start.kernel, [1, walk])
+    # deeper ones wait for something, once
+    whole = sum(number * turns[min(depth, len(turns) - 1)]
+                for depth, number in code.depths.items())
     return whole * start.programs * code.warps / 4 / (windows * HEADS)
 
 
 def budget(side: int, arch: int = 90, dtype: torch.dtype = torch.bfloat16) -> list[list]:
     """Rows of the table: forward, then backward, for one window and head."""
     card, tokens = CARDS[arch], side * side
-    found = [(start, read(compiled(start, arch))) for start in starts((side, side), WIDTH, dtype)]
+    found = [(start, read(compiled(start, arch)))
+             for start in starts((side, side), WIDTH, dtype, arch)]
     moved = tokens * WIDTH * torch.finfo(dtype).bits / 8 / (
         card.memory / card.processors / card.clock)
     rows = []
@@ -184,8 +185,9 @@ def budget(side: int, arch: int = 90, dtype: torch.dtype = torch.bfloat16) -> li
         memory, matrices = tensors * moved, products * tokens ** 2 * WIDTH / card.products
         rows.append([
             f'{side} x {side}', name, max(code.registers for _, code in some),
-            sum(code.spills for _, code in some), min(code.residents(card) for _, code in some),
-            *map(round, (issue, memory, matrices, tokens ** 2 / EXPONENTIALS)),
+            sum(code.spills.total() for _, code in some),
+            min(code.residents(card) for _, code in some),
+            *map(round, (issue, memory, matrices, len(some) * tokens ** 2 / EXPONENTIALS)),
             f'{issue / max(memory, matrices):.2f}'])
     return rows
 

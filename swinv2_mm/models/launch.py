@@ -16,26 +16,33 @@ LOG2E = 1 / math.log(2)
 
 
 class Tiling(NamedTuple):
-    """block: tokens of a tile; tokens: those of a window, filled up; width: of a head, filled up;
-    warps of forward, backward."""
+    """own: tokens that a program keeps, while it walks over tiles of `block` others; tokens: of a
+    window, filled up; width: of a head, filled up."""
 
+    own: int
     block: int
     tokens: int
     width: int
     warps: int
-    warps_backward: int
 
 
-def tiling(area: int, d: int, dtype: torch.dtype) -> Tiling:
-    """Tiles for windows of `area` tokens and heads of width d.
+def tiling(area: int, d: int, dtype: torch.dtype, generation: int) -> Tiling:
+    """Tiles for windows of `area` tokens and heads of width d, on cards of a generation.
 
-    What a program holds must leave room for a second one beside it.
+    What a program holds must leave room for a second one beside it, and none of it may leave the
+    registers: benchmarks/kernels.py shows both.
     """
-    width = max(16, power_of_2(d))
-    most = 64 if width * torch.finfo(dtype).bits <= 1024 else 32
-    block = min(most, max(16, power_of_2(area)))
-    warps = 4 if block == 64 else 2 if block == 32 else 1
-    return Tiling(block, math.ceil(area / block) * block, width, warps, 2 * warps)
+    width, half = max(16, power_of_2(d)), dtype != torch.float32
+    block = min(64 if half and width <= 64 else 32, max(16, power_of_2(area)))
+    tokens = math.ceil(area / block) * block
+    # with compute capability 9.0, operands of products need no registers
+    wide = half and width <= 32 and block == 64 and tokens % 128 == 0 and generation == 9
+    return Tiling(128 if wide else block, block, tokens, width, block // 16)
+
+
+def generation_of(device: torch.device) -> int:
+    """Major number of the compute capability; of a card of today where there is none."""
+    return torch.cuda.get_device_capability(device)[0] if device.type == 'cuda' else 9
 
 
 def power_of_2(n: int) -> int:
@@ -57,8 +64,8 @@ class Call:
         size, window, shift = ((*filler, *sides)[-3:] for filler, sides in (
             ((1,), size), ((1,), window), ((0,), shift)))
         d, area = channels // 3 // heads, math.prod(window)
-        self.tiling = tiling(area, d, qkv.dtype)
-        self.heads, self.tiles = heads, self.tiling.tokens // self.tiling.block
+        self.tiling = tiling(area, d, qkv.dtype, generation_of(qkv.device))
+        self.heads = heads
         self.windows = batch * math.prod(-(-s // w) for s, w in zip(size, window))
         padded = any(s % w for s, w in zip(size, window))
         self.map = (*size, *shift)
@@ -80,18 +87,20 @@ class Call:
             bias = F.pad(F.pad(bias, (0, wider), value=-math.inf), (0, 0, 0, wider))
         return bias.contiguous()
 
-    def start(self, kernel: str, programs: int, *tensors: Tensor, step: int, warps: int,
-              **sizes: int) -> None:
-        """Start that many programs, of which every `step`-th one has the same head and tile."""
+    def start(self, kernel: str, programs: int, *tensors: Tensor, step: int, **sizes: int) -> None:
+        """Start that many programs; one that walks over windows takes every `step`-th.
+
+        Loads are not made ahead (num_stages): registers for a second program serve better.
+        """
         start(kernel, programs, (*tensors, self.heads, self.windows, step, *self.map),
-              dict(self.sizes, **sizes), warps)
+              dict(self.sizes, **sizes), num_warps=self.tiling.warps, num_stages=1)
 
 
-def start(kernel: str, programs: int, arguments: tuple, sizes: dict, warps: int) -> None:
+def start(kernel: str, programs: int, arguments: tuple, sizes: dict, **options: int) -> None:
     from . import triton_attention  # it needs triton
 
     with torch.cuda.device_of(arguments[0]):  # triton takes the current device
-        getattr(triton_attention, kernel)[(programs,)](*arguments, **sizes, num_warps=warps)
+        getattr(triton_attention, kernel)[(programs,)](*arguments, **sizes, **options)
 
 
 def forward(qkv: Tensor, scale: Tensor, bias: Tensor, window: Sequence[int],
@@ -100,10 +109,11 @@ def forward(qkv: Tensor, scale: Tensor, bias: Tensor, window: Sequence[int],
     call = Call(qkv, len(bias), window, shift)
     out = qkv.new_empty(*qkv.shape[:-1], qkv.shape[-1] // 3)
     lse = qkv.new_empty(*qkv.shape[:-1], call.heads, dtype=torch.float32)
-    step = call.windows if call.tiles > 1 else call.splits(call.heads)
-    call.start('forward_kernel', call.heads * call.tiles * step, qkv, out, lse,
+    owners = call.heads * call.tiling.tokens // call.tiling.own
+    step = call.splits(owners) if owners == call.heads else call.windows
+    call.start('forward_kernel', owners * step, qkv, out, lse,
                call.fold(bias, qkv.dtype), scale.float().contiguous(), step=step,
-               BLOCK=call.tiling.block, warps=call.tiling.warps)
+               OWN=call.tiling.own, BLOCK=call.tiling.block)
     return out, lse
 
 
@@ -114,7 +124,7 @@ def backward(grad: Tensor, qkv: Tensor, scale: Tensor, bias: Tensor, out: Tensor
     grad = grad.to(qkv.dtype)
     inputs = (lse, call.fold(bias, qkv.dtype), scale.float().contiguous())
     grad_qkv = torch.empty_like(qkv)
-    run = _whole if call.tiles == 1 else _tiled
+    run = _whole if call.tiling.tokens == call.tiling.block else _tiled
     part_bias, part_scale = run(call, qkv, grad, out, inputs, grad_qkv)
     area = bias.shape[1]
     grad_bias = part_bias.sum(0)[:, :area, :area].to(bias.dtype).contiguous()
@@ -127,20 +137,21 @@ def _whole(call: Call, qkv: Tensor, grad: Tensor, out: Tensor, inputs: tuple, gr
     part_bias = grad.new_empty(splits, call.heads, tokens, tokens, dtype=torch.float32)
     part_scale = grad.new_empty(splits, call.heads, dtype=torch.float32)
     call.start('whole_kernel', splits * call.heads, qkv, grad, *inputs, grad_qkv, part_bias,
-               part_scale, step=splits, warps=call.tiling.warps_backward)
+               part_scale, step=splits)
     return part_bias, part_scale
 
 
 def _tiled(call: Call, qkv: Tensor, grad: Tensor, out: Tensor, inputs: tuple, grad_qkv: Tensor):
-    heads, tiles, tokens = call.heads, call.tiles, call.tiling.tokens
-    splits, delta = call.splits(heads * tiles * tiles), torch.empty_like(inputs[0])
+    heads, tokens, own, block = call.heads, call.tiling.tokens, call.tiling.own, call.tiling.block
+    squares, owners = (tokens // block) ** 2, call.windows * tokens // own
+    splits = call.splits(heads * squares)
+    delta, *lengths = (torch.empty_like(inputs[0]) for _ in range(3))
     part_bias = grad.new_empty(splits, heads, tokens, tokens, dtype=torch.float32)
-    part_scale = grad.new_empty(call.windows * tiles, heads, dtype=torch.float32)
-    programs = call.windows * tiles * heads
-    options = dict(step=call.windows, BLOCK=call.tiling.block, warps=call.tiling.warps)
-    call.start('rows_kernel', programs, qkv, grad, out, *inputs, grad_qkv, delta, part_scale,
-               **options)
-    call.start('columns_kernel', programs, qkv, grad, *inputs, grad_qkv, delta, **options)
-    call.start('bias_kernel', splits * heads * tiles * tiles, qkv, grad, *inputs, delta,
-               part_bias, **dict(options, step=splits))
+    part_scale = grad.new_empty(owners, heads, dtype=torch.float32)
+    call.start('rows_kernel', owners * heads, qkv, grad, out, *inputs, grad_qkv, delta, lengths[0],
+               part_scale, step=call.windows, OWN=own, BLOCK=block)
+    call.start('columns_kernel', owners * heads, qkv, grad, *inputs, grad_qkv, delta, *lengths,
+               step=call.windows, OWN=own, BLOCK=block)
+    call.start('bias_kernel', splits * heads * squares, qkv, grad, *inputs, delta, *lengths,
+               part_bias, step=splits, BLOCK=block)
     return part_bias, part_scale

@@ -13,8 +13,9 @@ with an online softmax. Logits are in base 2, and worked out anew backward.
 Nothing is added by atomics: who owns a sum keeps it, and partial sums are added in a fixed order.
 
 Letters as in windows.py, T = 1 for pictures; K* the shift, W* the window; N its tokens with what
-fills the last tile up, BLOCK a tile's; D the power of 2 from the width d of a head on; P how
-float32 is multiplied. Imported by launch.py alone, since it needs triton.
+fills the last tile up; OWN a program's, BLOCK those of the tiles it walks over; D the power of 2
+from the width d of a head on; P how float32 is multiplied. Imported by launch.py alone, since it
+needs triton.
 """
 import triton
 import triton.language as tl
@@ -88,15 +89,20 @@ def _store(pointer, row, real, x, STRIDE, d: tl.constexpr, D: tl.constexpr,
 @triton.jit
 def _inverse_length(x):
     x = x.to(tl.float32)
-    return 1 / tl.maximum(tl.sqrt(tl.sum(x * x, 1)), EPS)
+    return tl.rsqrt(tl.maximum(tl.sum(x * x, 1), EPS * EPS))
 
 
 @triton.jit
-def _logits(q, k, q_scale, k_scale, bias, region_i, region_j, real_j, edge, EDGES: tl.constexpr,
-            P: tl.constexpr):
-    """In base 2, (queries, keys). Not q and k but their product is scaled: no rounding before."""
-    s = tl.dot(q, tl.trans(k), input_precision=P) * q_scale[:, None]
-    s = s * k_scale[None, :] + bias
+def _scaled(x, scale):
+    """Rows times their scale, for the logits; of unit vectors float16 keeps what bfloat16 had."""
+    product = x.to(tl.float32) * scale[:, None]
+    return product if x.dtype == tl.float32 else product.to(tl.float16)
+
+
+@triton.jit
+def _logits(q, k, bias, region_i, region_j, real_j, edge, EDGES: tl.constexpr, P: tl.constexpr):
+    """In base 2, (queries, keys), from what `_scaled` gives."""
+    s = tl.dot(q, tl.trans(k), bias.to(tl.float32), input_precision=P)
     if EDGES:
         if edge:
             s += tl.where(region_i[:, None] != region_j[None, :], SEAM, 0.)
@@ -113,50 +119,50 @@ def _along_length(grad, x, inverse):
 
 @triton.jit(do_not_specialize=SIZES)
 def forward_kernel(qkv, out, lse, bias, scale, heads, count, step, T, H, W, KT, KH, KW,
-                   d: tl.constexpr, D: tl.constexpr,
-                   WT: tl.constexpr, WH: tl.constexpr, WW: tl.constexpr, N: tl.constexpr,
-                   BLOCK: tl.constexpr, EDGES: tl.constexpr, MASKED: tl.constexpr,
-                   P: tl.constexpr):
+                   d: tl.constexpr, D: tl.constexpr, WT: tl.constexpr, WH: tl.constexpr,
+                   WW: tl.constexpr, N: tl.constexpr, OWN: tl.constexpr, BLOCK: tl.constexpr,
+                   EDGES: tl.constexpr, MASKED: tl.constexpr, P: tl.constexpr):
     C = heads * d
-    tiles: tl.constexpr = N // BLOCK
+    tiles: tl.constexpr = N // OWN
     head, tile = tl.program_id(0) % heads, tl.program_id(0) // heads % tiles
-    i, j = tile * BLOCK + tl.arange(0, BLOCK), tl.arange(0, BLOCK)
+    i, j = tile * OWN + tl.arange(0, OWN), tl.arange(0, BLOCK)
     inverse_temperature = tl.load(scale + head) * LOG2E
     biases = bias + head.to(tl.int64) * N * N + i[:, None] * N + j[None, :]
-    if tiles == 1:
+    if N == BLOCK:
         b = tl.load(biases)
     for window in range(tl.program_id(0) // (heads * tiles), count, step):
         first, edge = _window(window, T, H, W, KT, KH, KW, WT, WH, WW)
         row, real, region = _tokens(window, i, T, H, W, KT, KH, KW, WT, WH, WW)
         place = qkv + first * (3 * C) + head * d
         q = _load(place, row, real, 3 * C, d, D, MASKED)
-        q_scale = _inverse_length(q) * inverse_temperature
-        top = tl.full((BLOCK,), -1e30, tl.float32)  # finite: a tile may be all padding
-        total, mean = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK, D), tl.float32)
+        q = _scaled(q, _inverse_length(q) * inverse_temperature)
+        top = tl.full((OWN,), -1e30, tl.float32)  # finite: a tile may be all padding
+        total, mean = tl.zeros((OWN,), tl.float32), tl.zeros((OWN, D), tl.float32)
         for start in range(0, N, BLOCK):
             row_j, real_j, region_j = row, real, region
-            if tiles > 1:
+            if N > BLOCK:
                 row_j, real_j, region_j = _tokens(
                     window, start + j, T, H, W, KT, KH, KW, WT, WH, WW)
                 b = tl.load(biases + start)
             k = _load(place + C, row_j, real_j, 3 * C, d, D, MASKED)
             v = _load(place + 2 * C, row_j, real_j, 3 * C, d, D, MASKED)
-            s = _logits(q, k, q_scale, _inverse_length(k), b, region, region_j, real_j, edge,
+            s = _logits(q, _scaled(k, _inverse_length(k)), b, region, region_j, real_j, edge,
                         EDGES, P)
             new = tl.maximum(top, tl.max(s, 1))
             p, shrink = tl.exp2(s - new[:, None]), tl.exp2(top - new)
             total = total * shrink + tl.sum(p, 1)
             mean = mean * shrink[:, None] + tl.dot(p.to(v.dtype), v, input_precision=P)
             top = new
-        _store(out + first * C + head * d, row, real, mean / total[:, None], C, d, D, MASKED)
+        mean = mean * (1 / total)[:, None]  # one division a row
+        _store(out + first * C + head * d, row, real, mean, C, d, D, MASKED)
         tl.store(lse + (first + row) * heads + head, top + tl.log2(total), mask=real)
 
 
 @triton.jit(do_not_specialize=SIZES)
 def whole_kernel(qkv, grad, lse, bias, scale, grad_qkv, part_bias, part_scale, heads, count, step,
-                 T, H, W, KT, KH, KW, d: tl.constexpr, D: tl.constexpr,
-                 WT: tl.constexpr, WH: tl.constexpr, WW: tl.constexpr, N: tl.constexpr,
-                 EDGES: tl.constexpr, MASKED: tl.constexpr, P: tl.constexpr):
+                 T, H, W, KT, KH, KW, d: tl.constexpr, D: tl.constexpr, WT: tl.constexpr,
+                 WH: tl.constexpr, WW: tl.constexpr, N: tl.constexpr, EDGES: tl.constexpr,
+                 MASKED: tl.constexpr, P: tl.constexpr):
     C = heads * d
     head, split, i = tl.program_id(0) % heads, tl.program_id(0) // heads, tl.arange(0, N)
     inverse_temperature = tl.load(scale + head)
@@ -172,8 +178,8 @@ def whole_kernel(qkv, grad, lse, bias, scale, grad_qkv, part_bias, part_scale, h
         g = _load(grad + first * C + head * d, row, real, C, d, D, MASKED)
         q_inverse, k_inverse = _inverse_length(q), _inverse_length(k)
         b = tl.load(bias + head * N * N + square)  # again and again: it leaves no registers else
-        s = _logits(q, k, q_inverse * (inverse_temperature * LOG2E), k_inverse, b, region, region,
-                    real, edge, EDGES, P)
+        s = _logits(_scaled(q, q_inverse * (inverse_temperature * LOG2E)), _scaled(k, k_inverse),
+                    b, region, region, real, edge, EDGES, P)
         total = tl.load(lse + (first + row) * heads + head, mask=real, other=float('inf'))
         p = tl.exp2(s - total[:, None])  # 0 for queries that are padding
         _store(to + 2 * C, row, real, tl.dot(tl.trans(p.to(v.dtype)), g, input_precision=P),
@@ -195,16 +201,17 @@ def whole_kernel(qkv, grad, lse, bias, scale, grad_qkv, part_bias, part_scale, h
 
 
 @triton.jit(do_not_specialize=SIZES)
-def rows_kernel(qkv, grad, out, lse, bias, scale, grad_qkv, delta, part_scale, heads, count, step,
-                T, H, W, KT, KH, KW, d: tl.constexpr, D: tl.constexpr,
+def rows_kernel(qkv, grad, out, lse, bias, scale, grad_qkv, delta, lengths, part_scale, heads,
+                count, step, T, H, W, KT, KH, KW, d: tl.constexpr, D: tl.constexpr,
                 WT: tl.constexpr, WH: tl.constexpr, WW: tl.constexpr, N: tl.constexpr,
-                BLOCK: tl.constexpr, EDGES: tl.constexpr, MASKED: tl.constexpr, P: tl.constexpr):
-    """Gradient of a tile of queries, and delta, (gradient . output) of each, for the others."""
+                OWN: tl.constexpr, BLOCK: tl.constexpr, EDGES: tl.constexpr, MASKED: tl.constexpr,
+                P: tl.constexpr):
+    """Gradient of a tile of queries; for the others, delta, (gradient . output), and 1 / |q|."""
     C = heads * d
-    tiles: tl.constexpr = N // BLOCK
+    tiles: tl.constexpr = N // OWN
     head, tile = tl.program_id(0) % heads, tl.program_id(0) // heads % tiles
     window = tl.program_id(0) // (heads * tiles)
-    i, j = tile * BLOCK + tl.arange(0, BLOCK), tl.arange(0, BLOCK)
+    i, j = tile * OWN + tl.arange(0, OWN), tl.arange(0, BLOCK)
     inverse_temperature = tl.load(scale + head)
     biases = bias + head.to(tl.int64) * N * N + i[:, None] * N + j[None, :]
     first, edge = _window(window, T, H, W, KT, KH, KW, WT, WH, WW)
@@ -218,15 +225,16 @@ def rows_kernel(qkv, grad, out, lse, bias, scale, grad_qkv, delta, part_scale, h
     tl.store(delta + at, along, mask=real)
     total = tl.load(lse + at, mask=real, other=float('inf'))
     q_inverse = _inverse_length(q)
-    q_scale = q_inverse * (inverse_temperature * LOG2E)
-    grad_q = tl.zeros((BLOCK, D), tl.float32)
+    tl.store(lengths + at, q_inverse, mask=real)
+    q_scaled = _scaled(q, q_inverse * (inverse_temperature * LOG2E))
+    grad_q = tl.zeros((OWN, D), tl.float32)
     for start in range(0, N, BLOCK):
         row_j, real_j, region_j = _tokens(window, start + j, T, H, W, KT, KH, KW, WT, WH, WW)
         k = _load(place + C, row_j, real_j, 3 * C, d, D, MASKED)
         v = _load(place + 2 * C, row_j, real_j, 3 * C, d, D, MASKED)
         k_inverse = _inverse_length(k)
-        s = _logits(q, k, q_scale, k_inverse, tl.load(biases + start), region, region_j, real_j,
-                    edge, EDGES, P)
+        s = _logits(q_scaled, _scaled(k, k_inverse), tl.load(biases + start), region, region_j,
+                    real_j, edge, EDGES, P)
         ds = tl.dot(g, tl.trans(v), input_precision=P)
         ds = tl.exp2(s - total[:, None]) * (ds - along[:, None])
         k_unit = (k.to(tl.float32) * k_inverse[:, None]).to(k.dtype)
@@ -238,17 +246,17 @@ def rows_kernel(qkv, grad, out, lse, bias, scale, grad_qkv, delta, part_scale, h
 
 
 @triton.jit(do_not_specialize=SIZES)
-def columns_kernel(qkv, grad, lse, bias, scale, grad_qkv, delta, heads, count, step,
-                   T, H, W, KT, KH, KW,
-                   d: tl.constexpr, D: tl.constexpr, WT: tl.constexpr,
-                   WH: tl.constexpr, WW: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr,
-                   EDGES: tl.constexpr, MASKED: tl.constexpr, P: tl.constexpr):
-    """Gradients of a tile of keys and values."""
+def columns_kernel(qkv, grad, lse, bias, scale, grad_qkv, delta, q_lengths, k_lengths, heads,
+                   count, step, T, H, W, KT, KH, KW, d: tl.constexpr, D: tl.constexpr,
+                   WT: tl.constexpr, WH: tl.constexpr, WW: tl.constexpr, N: tl.constexpr,
+                   OWN: tl.constexpr, BLOCK: tl.constexpr, EDGES: tl.constexpr,
+                   MASKED: tl.constexpr, P: tl.constexpr):
+    """Gradients of a tile of keys and values, and 1 / |k| for the next."""
     C = heads * d
-    tiles: tl.constexpr = N // BLOCK
+    tiles: tl.constexpr = N // OWN
     head, tile = tl.program_id(0) % heads, tl.program_id(0) // heads % tiles
     window = tl.program_id(0) // (heads * tiles)
-    i, j = tl.arange(0, BLOCK), tile * BLOCK + tl.arange(0, BLOCK)
+    i, j = tl.arange(0, BLOCK), tile * OWN + tl.arange(0, OWN)
     inverse_temperature = tl.load(scale + head)
     biases = bias + head.to(tl.int64) * N * N + i[:, None] * N + j[None, :]
     first, edge = _window(window, T, H, W, KT, KH, KW, WT, WH, WW)
@@ -257,16 +265,18 @@ def columns_kernel(qkv, grad, lse, bias, scale, grad_qkv, delta, heads, count, s
     k = _load(place + C, row_j, real_j, 3 * C, d, D, MASKED)
     v = _load(place + 2 * C, row_j, real_j, 3 * C, d, D, MASKED)
     k_inverse = _inverse_length(k)
-    grad_k, grad_v = tl.zeros((BLOCK, D), tl.float32), tl.zeros((BLOCK, D), tl.float32)
+    tl.store(k_lengths + (first + row_j) * heads + head, k_inverse, mask=real_j)
+    k_scaled = _scaled(k, k_inverse * (inverse_temperature * LOG2E))
+    grad_k, grad_v = tl.zeros((OWN, D), tl.float32), tl.zeros((OWN, D), tl.float32)
     for start in range(0, N, BLOCK):
         row, real, region = _tokens(window, start + i, T, H, W, KT, KH, KW, WT, WH, WW)
         q = _load(place, row, real, 3 * C, d, D, MASKED)
         g = _load(grad + first * C + head * d, row, real, C, d, D, MASKED)
         at = (first + row) * heads + head
         total = tl.load(lse + at, mask=real, other=float('inf'))
-        q_inverse = _inverse_length(q)
-        s = _logits(q, k, q_inverse * (inverse_temperature * LOG2E), k_inverse,
-                    tl.load(biases + start * N), region, region_j, real_j, edge, EDGES, P)
+        q_inverse = tl.load(q_lengths + at, mask=real, other=0.)
+        s = _logits(_scaled(q, q_inverse), k_scaled, tl.load(biases + start * N), region,
+                    region_j, real_j, edge, EDGES, P)
         p = tl.exp2(s - total[:, None])
         grad_v += tl.dot(tl.trans(p.to(g.dtype)), g, input_precision=P)
         ds = tl.dot(g, tl.trans(v), input_precision=P)
@@ -280,9 +290,8 @@ def columns_kernel(qkv, grad, lse, bias, scale, grad_qkv, delta, heads, count, s
 
 
 @triton.jit(do_not_specialize=SIZES)
-def bias_kernel(qkv, grad, lse, bias, scale, delta, part_bias, heads, count, step,
-                T, H, W, KT, KH, KW,
-                d: tl.constexpr, D: tl.constexpr, WT: tl.constexpr,
+def bias_kernel(qkv, grad, lse, bias, scale, delta, q_lengths, k_lengths, part_bias, heads, count,
+                step, T, H, W, KT, KH, KW, d: tl.constexpr, D: tl.constexpr, WT: tl.constexpr,
                 WH: tl.constexpr, WW: tl.constexpr, N: tl.constexpr, BLOCK: tl.constexpr,
                 EDGES: tl.constexpr, MASKED: tl.constexpr, P: tl.constexpr):
     """Gradient of a tile of the bias, over every step-th window."""
@@ -307,7 +316,9 @@ def bias_kernel(qkv, grad, lse, bias, scale, delta, part_bias, heads, count, ste
         g = _load(grad + first * C + head * d, row, real, C, d, D, MASKED)
         at = (first + row) * heads + head
         total = tl.load(lse + at, mask=real, other=float('inf'))
-        s = _logits(q, k, _inverse_length(q) * inverse_temperature, _inverse_length(k), b, region,
+        q_inverse = tl.load(q_lengths + at, mask=real, other=0.)
+        k_inverse = tl.load(k_lengths + (first + row_j) * heads + head, mask=real_j, other=0.)
+        s = _logits(_scaled(q, q_inverse * inverse_temperature), _scaled(k, k_inverse), b, region,
                     region_j, real_j, edge, EDGES, P)
         ds = tl.dot(g, tl.trans(v), input_precision=P)
         sum_bias += tl.exp2(s - total[:, None]) * (
