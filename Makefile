@@ -15,7 +15,8 @@ define environment
 	@case "$$(cat $(1)/ready 2>/dev/null)" in '$(READY)') exit;; '$(CURDIR) '*|'') ;; *) rm -rf $(1);; esac; \
 	{ test -x $(1)/bin/python || $(UV) venv -q --python '$(2)' $(1); } && \
 	$(1)/bin/python tools/build_mmcv.py --needs && \
-	UV_PROJECT_ENVIRONMENT=$(1) $(CLEAN_ENV) $(UV) sync --frozen $(3) --no-install-package $(4) && \
+	UV_PROJECT_ENVIRONMENT=$(1) $(CLEAN_ENV) $(UV) sync --frozen $(3) --no-install-package $(4) \
+		--compile-bytecode && \
 	$(CLEAN_ENV) $(1)/bin/python tools/build_mmcv.py $(4) && \
 	echo '$(READY)' > $(1)/ready && echo "$(1) is ready."
 endef

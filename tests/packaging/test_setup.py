@@ -225,7 +225,8 @@ def test_where_neither_uv_nor_pip_is_one_sentence_says_so(checkout):
 def test_upstream_and_peers_have_environments_of_their_own(checkout):
     code, _, calls = checkout.make('upstream')
     assert code == 0 and 'uv venv -q --python >=3.10,<3.12 .venv-upstream' in calls
-    assert 'uv sync --frozen --no-dev --group upstream --no-install-package mmcv' in calls
+    assert ('uv sync --frozen --no-dev --group upstream --no-install-package mmcv '
+            '--compile-bytecode') in calls
     assert calls[-1] == 'python tools/build_mmcv.py mmcv'
 
 
