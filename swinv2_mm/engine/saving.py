@@ -4,7 +4,6 @@
 """
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,17 +16,6 @@ from .files import POINTER, partial_name, publish, remove, remove_partial, write
 
 PROGRESS = 'progress'  # the entry of a checkpoint that is added to mmengine's
 SLOW = 10  # seconds
-
-
-def windows_of(model) -> dict[str, str]:
-    """What a file says of the windows of the SwinV2 in it, for `load_backbone` to check."""
-    for module in model.modules():
-        normalisers = getattr(module, 'pretrained_window_sizes', None)
-        if normalisers and hasattr(module, 'window_sizes'):
-            return {'swinv2_windows': json.dumps([
-                (window, [n or w for n, w in zip(normaliser, window)])
-                for window, normaliser in zip(module.window_sizes, normalisers)])}
-    return {}
 
 
 class WholeCheckpointHook(_CheckpointHook):
@@ -64,7 +52,6 @@ class WholeCheckpointHook(_CheckpointHook):
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         checkpoint[PROGRESS] = self._progress
-        checkpoint['meta'].update(windows_of(runner.model))
 
     def _save_checkpoint_with_step(self, runner, step, meta) -> None:
         """Save a regular checkpoint, name it, and only then remove what is outdated."""

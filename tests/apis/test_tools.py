@@ -123,11 +123,10 @@ def test_a_detector_trained_here_gives_its_backbone_to_another(trained):
     backbone = SwinTransformerV2(arch='nano', window_size=8)
     report = load_backbone(backbone, trained / 'iter_2.pth')
     saved = torch.load(trained / 'iter_2.pth', weights_only=False)['state_dict']
-    own = backbone.state_dict()
+    own = {k: v for k, v in backbone.state_dict().items() if k != 'pretrained_windows'}
     assert sorted(report.loaded) == sorted(own) and report.fresh == []
     assert all(torch.equal(value, saved[f'backbone.{key}']) for key, value in own.items())
     assert {key.split('.')[0] for key in report.dropped} == {'neck', 'rpn_head', 'roi_head'}
-    assert 'windows taken from the metadata of the file' in report.notes
 
 
 def test_the_curves_of_the_demo_show_metrics_at_the_iteration_they_were_measured(trained):
@@ -239,6 +238,7 @@ model = dict(
 metainfo = dict(classes=('disc', 'square', 'triangle', 'star', 'ring', 'cross'))
 for step, short in zip(_base_.tta_pipeline[1].transforms[0], (64, 80, 96)):
     step.scale = (160, short)
+train_dataloader = dict(dataset=dict(metainfo=metainfo))
 test_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(metainfo=metainfo))
 """
 

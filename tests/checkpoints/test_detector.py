@@ -7,7 +7,6 @@ from helpers import predict, sample, shrink
 from mmengine.registry import MODELS, DefaultScope
 
 from swinv2_mm.checkpoints.detector import ROWS_OF_COCO
-from swinv2_mm.engine.saving import windows_of
 
 BEFORE, AFTER = 'configs/det/swinv2_l_objects365.py', 'configs/det/swinv2_l_htcpp.py'
 HEADS = [f'roi_head.bbox_head.{i}.fc_cls' for i in range(3)]
@@ -33,7 +32,7 @@ def trained(tmp_path_factory):
     torch.manual_seed(0)
     model = awaken(small(BEFORE))
     path = tmp_path_factory.mktemp('objects365') / 'iter_67500.pth'
-    meta = dict(iter=67500) | windows_of(model)  # as our CheckpointHook writes it
+    meta = dict(iter=67500)
     torch.save(dict(state_dict=model.state_dict(), meta=meta), path)
     return model, str(path)
 
@@ -81,15 +80,6 @@ def test_a_model_that_counts_positions_otherwise_is_refused(trained):
     model.backbone.pretrained_window_sizes = [(8, 8)] * 4
     with pytest.raises(ValueError, match=r'set pretrained_window_sizes=\[12, 12, 12, 6\]'):
         model.init_weights()
-
-
-def test_a_model_tells_its_windows_for_the_file_it_is_saved_to():
-    from swinv2_mm import SwinTransformerV2
-    model = torch.nn.ModuleDict(dict(backbone=SwinTransformerV2(
-        'nano', window_size=[8, 8, 8, (4, 8)], pretrained_window_sizes=[6, 6, 6, 0])))
-    assert windows_of(model) == dict(swinv2_windows=(
-        '[[[8, 8], [6, 6]], [[8, 8], [6, 6]], [[8, 8], [6, 6]], [[4, 8], [4, 8]]]'))
-    assert windows_of(torch.nn.Linear(1, 1)) == {}
 
 
 def test_a_file_of_a_backbone_alone_is_refused(trained, tmp_path):

@@ -86,7 +86,7 @@ def test_the_models_own_init_cfg_comes_after_the_official_initialisation():
 @pytest.fixture
 def checkpoint(awake, tmp_path):
     """(path, state) of an awake nano."""
-    state = awake(SwinTransformerV2('nano', window_size=4)).state_dict()
+    state = awake(SwinTransformerV2('nano', window_size=8)).state_dict()
     torch.save(dict(state_dict=state), tmp_path / 'nano.pth')
     return str(tmp_path / 'nano.pth'), state
 

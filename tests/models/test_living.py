@@ -60,7 +60,8 @@ def test_modes_are_left_and_the_record_in_the_weights_follows():
     backbone.set_window_sizes(4)
     assert not backbone.layers[0].blocks[0].attn.training
     assert backbone.layers[1].blocks[0].attn.training
-    assert backbone.pretrained_windows.unique(dim=1).squeeze(1).tolist() == [[4, 4], [6, 6]]
+    assert backbone.pretrained_windows.unique(dim=1).squeeze(1).tolist() == [
+        [4, 4], [6, 6], [6, 6]]
 
 
 def test_windows_of_videos_change_in_time_too():
