@@ -105,7 +105,11 @@ for path in sys.argv[1:]:
             if not find_spec('panopticapi'):  # its loader asks for the package as it is built
                 dataset.pipeline = [step for step in dataset.pipeline
                                     if step.type != 'LoadPanopticAnnotations']
-            DATASETS.build(dataset | dict(lazy_init=True))
+            if dataset.type.startswith('PascalContext'):  # looks for its pictures when it is built
+                with DATASETS.switch_scope_and_registry(None) as datasets:
+                    assert datasets.get(dataset.type)
+            else:
+                DATASETS.build(dataset | dict(lazy_init=True))
     for transform in cfg.get('tta_pipeline', []):
         TRANSFORMS.build(transform)
     if 'tta_model' in cfg:
