@@ -20,9 +20,10 @@ from swinv2_mm.utils import versions
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = 'configs/demo/det_nano.py'
 
-# What a tool imports first, and takes longest with.
-LIBRARIES = ['torch', 'cv2', 'mmengine.runner', 'mmcv.ops', 'mmdet.apis', 'mmseg.apis',
-             'mmpretrain.apis']
+# What a tool imports first, and takes longest with; mmpretrain does not import beside transformers.
+LIBRARIES = ['torch', 'cv2', 'mmengine.runner', 'mmcv.ops']
+if not importlib.util.find_spec('transformers'):
+    LIBRARIES += ['mmdet.apis', 'mmseg.apis', 'mmpretrain.apis']
 
 
 def needs(what, *values):

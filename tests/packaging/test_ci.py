@@ -39,7 +39,7 @@ def ci(tmp_path):
     return CI(tmp_path)
 
 
-TARGETS = ['check', 'test', 'test-processors', 'test-upstream']
+TARGETS = ['check', 'test', 'test-processors']
 MAKES = [f'make {target}' for target in TARGETS]
 
 
