@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 
@@ -12,6 +13,7 @@ from .settings import heads
 
 # Heads whose softmax has one class more, of none of the others; and names that begin like theirs.
 WITH_BACKGROUND = ('MaskFormer', 'Mask2Former', 'SideAdapterCLIP')
+MENDS = 'swinv2_mm.utils.mmseg_loss'  # what mmsegmentation 1.2 lacks, once it is imported
 SEVERAL = ('MultiLabel', 'CSRA', 'MultiTask')  # heads of mmpretrain with a sigmoid for each class
 
 
@@ -100,16 +102,16 @@ def _lengths(head: dict, count: int) -> tuple[int, ...]:
 
 def _ignored_pixels(run: Run) -> Iterator[Finding]:
     """mmsegmentation 1.2 looks up the weight of pixels to ignore as well, and fails there."""
-    if run.scope != 'mmseg' or not _has_mmseg_1_2():
+    if run.scope != 'mmseg' or MENDS in sys.modules or not _has_mmseg_1_2():
         return
     for place, head in heads(run.model):
         losses = head.get('loss_decode') or []
         for loss in [losses] if isinstance(losses, dict) else losses:
             if loss.get('class_weight'):
                 yield Finding('class weights', f'{place}.loss_decode', 'has class_weight, with '
-                              'which mmsegmentation 1.2 fails at pixels to ignore', 'install '
-                              'onedl-mmsegmentation 1.4, or add --cfg-options '
-                              f'{place}.loss_decode.class_weight=None')
+                              'which mmsegmentation 1.2 fails at pixels to ignore', 'add '
+                              f"custom_imports = dict(imports=['{MENDS}']) to the config, or "
+                              f'--cfg-options {place}.loss_decode.class_weight=None')
 
 
 def _has_mmseg_1_2() -> bool:
