@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from . import arguments
+from . import arguments, record
 
 
 class Living:
@@ -29,8 +29,7 @@ class Living:
             'window_size', window_size, len(self.arch.depths), self.ndim, 1)
         normalisers = self.pretrained_window_sizes
         if normalisers is not None:
-            normalisers = [tuple(n or w for n, w in zip(*pair))
-                           for pair in zip(normalisers, self.window_sizes)]
+            normalisers = list(map(record.used, self.window_sizes, normalisers))
         self.window_sizes = sizes
         for stage, window in zip(self.layers, sizes):
             stage.window = window

@@ -38,6 +38,11 @@ def read(state: dict, prefix: str, stages: int, ndim: int) -> Record | None:
     return [tuple(map(tuple, stage)) for stage in zip(windows, normalisers, as_set)]
 
 
+def used(windows: Size, normalisers: Size) -> Size:
+    """What each side's positions are divided by: 0 is the window in use."""
+    return tuple(n or w for w, n in zip(windows, normalisers))
+
+
 def settle(record: Record, windows: Sequence[Size],
            given: Sequence[Size] | None) -> list[Size]:
     """pretrained_window_sizes by which positions mean what they meant in the training.
@@ -56,11 +61,10 @@ def settle(record: Record, windows: Sequence[Size],
     for i, found in enumerate(settled):
         if None in found:
             theirs, normaliser, _ = record[i]
-            by = tuple(n or w for n, w in zip(normaliser, theirs))
-            own = tuple(p or w for p, w in zip(given[i], windows[i]))
             raise ValueError(
                 'The model must normalise relative positions as its weights were trained, by '
-                f'{by} in stage {i}, and would do so by {own}: set pretrained_window_sizes='
+                f'{used(theirs, normaliser)} in stage {i}, and would do so by '
+                f'{used(windows[i], given[i])}: set pretrained_window_sizes='
                 f'{[_wanted(*stage) for stage in zip(settled, record)]}.')
     return settled
 
@@ -76,7 +80,7 @@ def _side(window: int, given: int | None, theirs: int, normaliser: int, as_set: 
 
 def _wanted(found: Size, stage: tuple[Size, Size, Size]) -> int | Size:
     """What to write for a stage; time stays as it is, where that is right."""
-    sides = tuple(n or w for n, w in zip(stage[1], stage[0]))
+    sides = used(*stage[:2])
     time = [side if kept is None else kept for kept, side in zip(found[:-2], sides)]
     sides = (*time, *sides[-2:])
     return sides[0] if len(set(sides)) == 1 else sides
