@@ -58,13 +58,19 @@ def step(model, wrapper, data, clock) -> list[float]:
             backward - clock.reached, end - backward]
 
 
-def measure(name: str, data: dict, steps: int) -> list[float]:
+def build(name: str) -> tuple[Config, torch.nn.Module]:
+    """A config, and its model with random weights for one process."""
     cfg = Config.fromfile(ROOT / name)
     cfg.model.backbone.init_cfg = None
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = revert_sync_batchnorm(MODELS.build(cfg.model)).train()
     model.init_weights()
+    return cfg, model
+
+
+def measure(name: str, data: dict, steps: int) -> list[float]:
+    cfg, model = build(name)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     clock = Clock(model.backbone)
     found = [step(model, wrapper, data, clock) for _ in range(steps + 1)][1:]
