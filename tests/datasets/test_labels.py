@@ -191,7 +191,7 @@ def spoil(path, old, new):
      r"photo_0.txt cannot be read as labels, it gives .*'7 0.* is no class of 2"),
     ('yolo', lambda root: (root / 'classes.txt').unlink(), ('--format', 'yolo'),
      'The names of YOLO classes must be in'),
-    ('yolo', lambda root: None, ('--images', '.'), 'has a label file'),
+    ('yolo', lambda root: None, ('--images', 'tests'), 'has a label file'),
     ('labelme', lambda root: spoil(root / 'photo_0.json', '"label": "cell", ', ''), (),
      "photo_0.json cannot be read as labels, it gives \"KeyError: 'label'"),
     ('labelme', lambda root: spoil(root / 'photo_0.json', '}', ''), ('--format', 'labelme'),

@@ -112,12 +112,14 @@ def read(root: Path, args) -> Labels:
     labels = Labels(args.images or [root], names.values())
     splits = _splits(file, settings, labels)
     points = math.prod(settings.get('kpt_shape') or [0])
-    used = set()
-    for path in labels.paths:
+    found = {path: label_of(path, root) for path in labels.paths}
+    if not any(found.values()):
+        raise UserError(f'No picture below {str(root)!r} has a label file: YOLO puts it beside the '
+                        'picture, or in labels/ for images/: give the folder that holds both, or '
+                        '--images.')
+    for path, label in found.items():
         split = next((splits[place] for place in (path.resolve(), *path.resolve().parents)
                       if place in splits), None)
-        label = label_of(path, root)
-        used.add(label)
         if splits and split is None:
             labels.said[f'pictures that {file.name} does not list dropped'] += 1
             continue
@@ -129,11 +131,8 @@ def read(root: Path, args) -> Labels:
         else:  # as YOLO takes it
             labels.said['pictures without labels kept, as showing nothing'] += 1
         labels.add(path, label or path, things=things, split=split or '')
+    used = set(found.values())
     unused = (path for path in root.rglob('*.txt') if path not in used and any(
         LINE.fullmatch(line) for line in path.read_text(errors='replace').splitlines()[:1]))
     labels.said['labels without their picture dropped'] += sum(1 for _ in unused)
-    if used <= {None}:
-        raise UserError(f'No picture below {str(root)!r} has a label file: YOLO puts it beside the '
-                        'picture, or in labels/ for images/: give the folder that holds both, or '
-                        '--images.')
     return labels
