@@ -40,7 +40,7 @@ def write(path: Path, arch: str, window: int, size: tuple[int, int]) -> None:
 def call(kind: str, path: Path, arch: str, window: int, size: tuple[int, int]):
     """A function that runs one picture through one of KINDS."""
     image = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8,
-                          generator=torch.Generator().manual_seed(0))
+                          generator=torch.Generator().manual_seed(0)).float()
     if kind.startswith('file'):
         import onnxruntime
         options = onnxruntime.SessionOptions()
@@ -56,7 +56,7 @@ def call(kind: str, path: Path, arch: str, window: int, size: tuple[int, int]):
 
     def run():
         with torch.no_grad(), path():
-            model(image.float())
+            model(image)
     return run
 
 

@@ -21,10 +21,12 @@ Run = Callable[[np.ndarray], list[np.ndarray]]
 
 
 def runner(path: Path, kind: str, threads: int) -> Run:
-    """Pictures (B, 3, H, W) uint8 -> what the file at `path` answers; `kind` is its suffix."""
+    """Pictures (B, 3, H, W) 0 to 255 -> what the file at `path` answers; `kind` is its suffix."""
     if kind == '.pt2':
-        module = torch.export.load(path).module()
-        return lambda images: [out.detach().numpy() for out in module(torch.from_numpy(images))]
+        program = torch.export.load(path)
+        module, dtype = program.module(), program.example_inputs[0][0].dtype
+        return lambda images: [out.detach().numpy()
+                               for out in module(torch.from_numpy(images).to(dtype))]
     try:
         import onnxruntime
     except ImportError as error:
@@ -36,7 +38,8 @@ def runner(path: Path, kind: str, threads: int) -> Run:
     options.add_session_config_entry('session.set_denormal_as_zero', '1')
     session = onnxruntime.InferenceSession(path.read_bytes(), options,
                                            providers=['CPUExecutionProvider'])
-    return lambda images: session.run(None, {'image': images})
+    dtype = {'tensor(uint8)': np.uint8}.get(session.get_inputs()[0].type, np.float32)
+    return lambda images: session.run(None, {'image': images.astype(dtype)})
 
 
 @torch.no_grad()

@@ -1,9 +1,9 @@
 """Export a model: python tools/export_onnx.py CONFIG CHECKPOINT --size H W --out FILE.onnx.
 
-The file takes pictures of one size as OpenCV reads them (blue first, uint8, (B, 3, H, W)), any
-number at a time, detectors one; the normalisation of the config is in it. FILE.json and runner.py
-beside it run it without torch. FILE.pt2 is written by torch.export instead. Before it gets its
-name, it must answer as PyTorch does.
+The file takes pictures of one size as OpenCV reads them (blue first, 0 to 255, (B, 3, H, W)):
+float32 and any number at a time, detectors uint8 and one; the normalisation of the config is in it.
+FILE.json and runner.py beside it run it without torch. FILE.pt2 is written by torch.export instead.
+Before it gets its name, it must answer as PyTorch does.
 """
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ OUTPUTS = {'softmax': ['scores'], 'sigmoid': ['scores'], 'values': ['values'], '
 class Pixels(nn.Module):
     """A model with its config's normalisation in front and its library's last step behind.
 
-    forward: pixels (B, 3, H, W) as OpenCV reads them, blue first, 0 to 255, uint8 -> a tuple of
-    tensors, named in `outputs`. B is 1 for a whole detector.
+    forward: pixels (B, 3, H, W) as OpenCV reads them, blue first, 0 to 255, of `dtype` -> a tuple
+    of tensors, named in `outputs`. A whole detector takes uint8 and B = 1, all else float32.
 
     Args:
         model: of mmpretrain, mmseg or mmdet, in eval mode.
@@ -51,6 +51,7 @@ class Pixels(nn.Module):
             self.register_buffer(name, None if value is None else value.clone())
         stages = [f'stage{i}' for i in getattr(model.backbone, 'out_indices', ())]
         self.finder = finder(model) if self.step == 'boxes' else None
+        self.dtype = torch.uint8 if self.finder else torch.float32
         self.outputs = self.finder.outputs if self.finder else OUTPUTS.get(self.step, stages)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -137,7 +138,7 @@ def trace(model: Pixels, size: tuple[int, int]) -> torch.export.ExportedProgram:
     """The program of a model at one size of picture (h, w), for any batch; detectors: for one."""
     channels = model.model.backbone.in_channels
     # A batch of 1 is taken for a constant.
-    image = torch.zeros(1 if model.finder else 2, channels, *size, dtype=torch.uint8)
+    image = torch.zeros(1 if model.finder else 2, channels, *size, dtype=model.dtype)
     seen = image.float()
     if model.finder:
         seen = F.pad(seen, margins(model.model, size))

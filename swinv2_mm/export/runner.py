@@ -35,7 +35,8 @@ class Model:
     def __call__(self, picture: Image.Image) -> dict:
         """What is seen: `top`, `instances` or `labels` of pixels; masks and labels as arrays."""
         inputs, seen = prepare(np.asarray(picture.convert('RGB')), self.facts)
-        answers = dict(zip(self.facts['outputs'], self.session.run(None, {'image': inputs})))
+        answers = dict(zip(self.facts['outputs'], self.session.run(None, {
+            'image': inputs.astype(self.facts['dtype'])})))
         return {'cls': top, 'seg': labels, 'det': instances}[self.facts['task']](
             answers, self.facts, seen, picture.size[::-1])
 

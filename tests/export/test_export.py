@@ -1,4 +1,5 @@
 """Exported files answer as the libraries do, and hold no more than they need."""
+import json
 from collections import Counter
 
 import cv2
@@ -7,10 +8,11 @@ import pytest
 import torch
 from conftest import awaken
 from helpers import ROOT, checked, load_tool, paired, run_tool
+from PIL import Image
 from small_models import small
 
 from swinv2_mm import SwinTransformerV2, SwinTransformerV2Video
-from swinv2_mm.export import checks, graphs
+from swinv2_mm.export import checks, graphs, runner
 from swinv2_mm.export.fixed import fix
 from swinv2_mm.utils.errors import UserError
 
@@ -82,11 +84,20 @@ def test_a_classifier_in_onnxruntime_answers_as_mmpretrain_does_for_any_batch(tm
                  '--images', str(pictures), '--time', '1'])
     said = capsys.readouterr().out
     assert 'on 2 pictures it differs' in said and 'ratio' in said
-    run = checks.runner(file, '.onnx', 1)
+    import onnxruntime
+    session = onnxruntime.InferenceSession(file)  # as a script of anybody's asks it, in float32
     for batch in (1, 3):
         images = torch.randint(0, 256, (batch, 3, 40, 56), dtype=torch.uint8)
         expected = torch.stack([sample.pred_score for sample in asked(model, images)])
-        assert np.abs(run(images.numpy())[0] - expected.numpy()).max() < 1e-5
+        (scores,) = session.run(None, {'image': images.float().numpy()})
+        assert np.abs(scores - expected.numpy()).max() < 1e-5
+    described = json.loads(file.with_suffix('.json').read_text())
+    assert described['dtype'] == 'float32' and described['input'].startswith('image: float32 ')
+    picture = Image.open(pictures / '0.png')
+    seen = runner.Model(file)(picture)  # as the json says
+    pixels, _ = runner.prepare(np.asarray(picture), described)
+    (scores,) = session.run(None, {'image': pixels.astype(np.float32)})
+    assert seen['top'][0]['score'] == pytest.approx(scores.max(), abs=1e-6)
     found = operations(file)
     # One for each group of windows; the position network, masks and shifts are gone.
     assert found['Attention'] >= 5
