@@ -10,7 +10,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from . import ops
 from .steps import refusal
 
 Size = tuple[int, int]
@@ -139,6 +138,8 @@ class TwoStage(nn.Module):
         rows = torch.cat([torch.zeros_like(boxes[:, :1]), boxes], dim=1)
         levels = extractor.map_roi_levels(rows, len(maps)) if len(maps) > 1 else \
             torch.zeros_like(rows[:, 0]).long()
+        from . import ops  # needs torch 2.4, which others that come here do without
+
         return ops.roi_align(maps, boxes, levels, [layer.spatial_scale for layer in layers],
                              layers[0].output_size[0], layers[0].sampling_ratio)
 
@@ -158,6 +159,8 @@ def _best(boxes, scores, groups, cfg, least: float, count: int) -> tuple[Tensor,
         # As mmcv does it: groups lie side by side, so that boxes of two never overlap.
         furthest = torch.where((scores > least)[:, None], boxes, 0.0).max()
         moved = boxes + (groups * (furthest + 1))[:, None]
+    from . import ops
+
     kept = ops.nms(moved, scores, cfg.iou_threshold, least, min(count, len(boxes)))
     index = kept.clamp(min=0)
     return boxes[index], kept >= 0, index

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from swinv2_mm.utils.errors import UserError
 from swinv2_mm.utils.faults import one_line
 
-from . import ops, steps
+from . import steps
 from .detectors import finder
 from .fixed import fix
 
@@ -180,6 +180,8 @@ def write(program: torch.export.ExportedProgram, path: Path, model: Pixels,
     try:
         import onnx_ir.passes.common as passes
         import onnxscript.optimizer
+
+        from . import ops
     except ImportError as error:
         raise UserError(f'ONNX needs {error.name}, which is not installed: {PIP}.') from error
     with warnings.catch_warnings():

@@ -12,6 +12,7 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 from swinv2_mm.engine.numerics import NumericsHook
+from swinv2_mm.utils import versions
 
 PLAIN, OVERFLOW, STEEP, NAN = 1.0, 100.0, 0.0, float('nan')
 
@@ -155,6 +156,10 @@ def test_a_bad_part_of_an_accumulated_step_drops_the_step_and_names_all_its_file
     assert re.search(rf'first in blocks\.1\.1 .*{files}\.', capfd.readouterr().out)
 
 
+has_scaler = pytest.mark.skipif(not versions.can('a GradScaler on a CPU'),
+                                reason='torch has no GradScaler for a CPU')
+
+
 class CPUAmp(AmpOptimWrapper):
     """mmengine's, around a scaler that works without a GPU."""
 
@@ -167,6 +172,7 @@ class CPUAmp(AmpOptimWrapper):
     optim_context = OptimWrapper.optim_context
 
 
+@has_scaler
 def test_a_scaler_lowers_its_scale_as_it_does_alone_and_nothing_is_said(tmp_path, capfd):
     """A finite loss whose scaled gradient overflows is a scaler's everyday business."""
     def scaled(optimizer):
@@ -179,6 +185,7 @@ def test_a_scaler_lowers_its_scale_as_it_does_alone_and_nothing_is_said(tmp_path
     assert runner.message_hub.get_info('skipped_steps') is None
 
 
+@has_scaler
 def test_a_loss_that_is_not_finite_leaves_the_scale_as_it_was(tmp_path, capfd):
     runner, kept = train(tmp_path / 'nan', [GOOD, [PLAIN, OVERFLOW], GOOD],
                          wrapper=lambda optimizer: CPUAmp(optimizer, 8.0))
@@ -187,6 +194,7 @@ def test_a_loss_that_is_not_finite_leaves_the_scale_as_it_was(tmp_path, capfd):
     assert 'Step 2: the loss is inf; first in blocks.1.1' in capfd.readouterr().out
 
 
+@has_scaler
 def test_gradients_that_overflow_at_the_lowest_scale_are_told(tmp_path, capfd):
     train(tmp_path, [GOOD, [STEEP, PLAIN], GOOD], wrapper=lambda o: CPUAmp(o, 1.0))
     assert 'Step 2: the loss is finite, its gradient is not' in capfd.readouterr().out
@@ -221,7 +229,7 @@ CASES = [(task, name) for task in ('det', 'seg', 'cls', 'video') for name in ODD
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('task, odd', CASES, ids=' with '.join)
+@pytest.mark.parametrize('task, odd', CASES)
 def test_training_goes_on_and_every_step_counts(task, odd):
     runs = bench('det', 'seg', 'cls', 'video')
     change = ODD.get(odd, EMPTY if task == 'det' else IGNORED)

@@ -2,7 +2,11 @@
 import pytest
 import torch
 
-pytest.importorskip('triton', reason='torch brings triton on Linux with CUDA')
+from swinv2_mm.models import fused
+from swinv2_mm.utils import versions
+
+if not versions.can(fused.KERNEL) or not fused.HAS_TRITON:
+    pytest.skip('kernels need torch 2.4 and triton', allow_module_level=True)
 import kernels
 
 pytestmark = pytest.mark.slow

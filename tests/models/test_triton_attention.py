@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip('triton', reason='torch brings triton on Linux with CUDA')
+from swinv2_mm.models import fused
+from swinv2_mm.utils import versions
+
+pytestmark = pytest.mark.skipif(not versions.can(fused.KERNEL) or not fused.HAS_TRITON,
+                                reason='kernels need torch 2.4 and triton')
 SCRIPT = Path(__file__).with_name('kernel_cases.py')
 # Of results of the size of 1. In half precision q, k, v are exact, and what is rounded is the
 # softmax, its gradient, and the results: a few half units of the last place each.
