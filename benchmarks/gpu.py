@@ -1,5 +1,6 @@
 """All that there is to measure on a GPU, in one run of under 8 minutes on a card like the H100.
 
+    export PYTHONPATH=.:tests/models                    (nothing is installed on a bare machine)
     python benchmarks/gpu.py
     python benchmarks/gpu.py --device cpu --quick       (whether it runs through; measures nothing)
 
@@ -11,6 +12,7 @@ is up, so that none takes another along. Rows go to benchmarks/results/gpu_DATE.
     attention   attention alone, and its core without dense layers, against torch's own
     backbone    inference and training, as `backbone.py` has them; the most telling first
     compiled    some of these under torch.compile
+    block       what stands around the attention, eager and compiled; a backbone as a CUDA graph
     large       SwinV2-L at 1024 x 1024 in a batch of 8, SwinV2-G at 1536 x 1536 with checkpointing
     detector    steps of swinv2_t_cascade in mixed precision, where mmcv and mmdet are installed
 
@@ -30,7 +32,8 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-SECONDS = dict(kernels=60, attention=90, backbone=120, compiled=110, large=60, detector=30)
+SECONDS = dict(kernels=60, attention=90, backbone=120, compiled=110, block=40, large=60,
+               detector=30)
 # bytes a second; products and sums a second in half precision and in float32
 CARDS = {'H200': (4.8e12, 989e12, 67e12), 'H100': (3.35e12, 989e12, 67e12),
          'A100': (1.555e12, 312e12, 19.5e12), 'B200': (8e12, 2250e12, 75e12),
@@ -203,6 +206,32 @@ def compiled(write: Writer) -> None:
         backbone(write, compiled=True)
 
 
+def block(write: Writer) -> None:
+    import around
+    import timing
+
+    quick, device = write.args.quick, write.args.device
+    for mode, channels, tokens in [('train-bf16', 64, 100)] if quick else [
+            (mode, *shape) for mode in ('train-bf16', 'infer-bf16', 'train-fp32')
+            for shape in ((96, 131072), (384, 8192), (1536, 4096))]:
+        training, dtype = mode.startswith('train'), DTYPES[mode[-4:]]
+        for case, module, inputs, moved in around.pieces(tokens, channels, dtype, device, training):
+            calls = around.runs(module, inputs, training, dtype)
+            first = {name: (call(), timing.seconds(call, device))[1]
+                     for name, call in calls.items()}
+            for name, times in timing.take_turns(calls, write.args.rounds, device, first).items():
+                write(f'{case} {channels}', mode, name, **write.share(
+                    dict(timing.spread(times), rounds=write.args.rounds), moved, 0, dtype))
+    if device.type == 'cpu':
+        write('graph', 'infer-bf16', 'swinv2_mm', note='left out on a CPU')
+        return
+    for arch, window, side, batch in (('tiny', 8, 256, 1), ('tiny', 16, 256, 16)):
+        calls = around.recorded(arch, window, side, batch, torch.bfloat16)
+        first = {name: timing.seconds(call, device) for name, call in calls.items()}
+        for name, times in timing.take_turns(calls, write.args.rounds, device, first).items():
+            write(f'{arch} w{window} b{batch}', 'infer-bf16', name, **timing.spread(times))
+
+
 def large(write: Writer) -> None:
     import backbone as whole
     import rivals
@@ -256,7 +285,7 @@ def detector(write: Writer) -> None:
 
 
 PARTS = dict(kernels=kernels, attention=attention, backbone=backbone, compiled=compiled,
-             large=large, detector=detector)
+             block=block, large=large, detector=detector)
 
 
 def drive(args: argparse.Namespace) -> int:
@@ -294,7 +323,6 @@ def main() -> int:
     args.bare = args.bare or importlib.util.find_spec('mmengine') is None
     if args.bare:
         import stand_in  # noqa: F401
-    sys.path += [str(ROOT), str(ROOT / 'tests/models')]  # nothing is installed on a bare machine
     import timing
 
     args.rounds, args.out = 1 if args.quick else args.rounds, args.out or timing.today('gpu')

@@ -282,11 +282,13 @@ def test_the_run_for_a_gpu_goes_through_on_a_cpu_without_mmengine(tmp_path):
     pytest.importorskip('triton', reason='the kernels need it')
     out = tmp_path / 'gpu.csv'
     done = checked(run_tool('benchmarks/gpu.py', '--device', 'cpu', '--quick', '--bare', '--peers',
-                            'timm', '--out', out))
+                            'timm', '--out', out, PYTHONPATH=f'{ROOT}:{ROOT}/tests/models'))
     with out.open() as file:
         rows = list(csv.DictReader(file))
     assert {row['part'] for row in rows} == {'kernels', 'attention', 'backbone', 'compiled',
-                                             'large', 'detector'}
+                                             'block', 'large', 'detector'}
+    assert {row['name'] for row in rows if row['part'] == 'block' and row['median_ms']} == {
+        'eager', 'compiled'}
     assert {row['name'] for row in rows if row['part'] == 'attention'} == {
         'swinv2_mm', 'sdpa', 'plain', 'flex', 'swinv2_mm core', 'sdpa core'}
     assert all(row['note'].startswith('right') for row in rows if row['part'] == 'kernels')
