@@ -27,17 +27,11 @@ def quick(script, folder, *words):
         return list(csv.DictReader(file)), page.read_text(), done.stdout
 
 
-def measured(rows):
-    """Rows without when, where and by which command they came."""
-    return [{key: value for key, value in row.items() if key not in common.CONDITIONS}
-            for row in rows]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize('script', ['window_transfer', 'stability'])
-def test_the_same_seed_gives_the_same_numbers_and_they_fill_the_page(tmp_path, script):
-    (rows, page, output), (again, _, _) = (quick(script, tmp_path / name) for name in 'ab')
-    assert measured(rows) == measured(again) and len(rows) > 8
+def test_the_quick_form_fills_the_page(tmp_path, script):
+    rows, page, output = quick(script, tmp_path / 'a')
+    assert len(rows) > 8
     assert rows[0]['command'].startswith(f'python benchmarks/paper/{script}.py --quick')
     assert 'torch' in rows[0] and rows[0]['threads'] == '1'
     assert page.startswith('before\n') and page.endswith('after\n')
@@ -50,11 +44,12 @@ def test_the_same_seed_gives_the_same_numbers_and_they_fill_the_page(tmp_path, s
         assert len({row['train_loss'] for row in rows}) == 3
 
 
-def test_another_seed_gives_other_numbers():
+def test_a_seed_gives_the_same_numbers_twice_and_another_gives_others():
     plan = window_transfer.QUICK['shapes']._replace(steps=1, tuning=1, scales=(1,))
-    first, second = (window_transfer.one('shapes', plan, 'log', seed, ['as it is'])[0]['train_loss']
-                     for seed in (0, 1))
-    assert first != second
+    first, again, other = (
+        window_transfer.one('shapes', plan, 'log', seed, ['as it is'])[0]['train_loss']
+        for seed in (0, 0, 1))
+    assert first == again != other
 
 
 def test_the_numbers_of_the_page_are_those_of_the_files_it_names():
