@@ -39,7 +39,7 @@ def ci(tmp_path):
     return CI(tmp_path)
 
 
-TARGETS = ['check', 'test', 'test-processors']
+TARGETS = ['check', 'test', 'test-processors', 'test-upstream']
 MAKES = [f'make {target}' for target in TARGETS]
 
 
