@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from collections.abc import Iterator
 
 from mmengine.config import Config
@@ -144,7 +145,8 @@ def class_of(node: dict, registry=DATASETS) -> type | None:
     """The class of a data set, or another, by the default scope; None where there is none."""
     if not isinstance(node.get('type'), str):
         return node.get('type')
-    with registry.switch_scope_and_registry(None) as found:
+    with warnings.catch_warnings(), registry.switch_scope_and_registry(None) as found:
+        warnings.simplefilter('ignore')  # of optional packages, as a library is imported for it
         return found.get(node['type'])
 
 
