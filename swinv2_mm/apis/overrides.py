@@ -10,17 +10,9 @@ from collections.abc import Iterator
 
 from mmengine.config import Config
 
+from swinv2_mm.datasets.checks.unread import READ, TESTING, TRAINING
 from swinv2_mm.utils.errors import UserError
 
-# Of a config, mmengine's Runner and the tools read these and nothing else.
-TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'auto_scale_lr',
-            'val_dataloader', 'val_cfg', 'val_evaluator', 'resume')
-TESTING = ('test_dataloader', 'test_cfg', 'test_evaluator', 'tta_model', 'tta_pipeline')
-BOTH = ('model', 'work_dir', 'default_hooks', 'custom_hooks', 'data_preprocessor', 'load_from',
-        'launcher', 'env_cfg', 'log_processor', 'log_level', 'visualizer', 'default_scope',
-        'randomness', 'experiment_name', 'runner_type', 'strategy', 'custom_imports', 'compile',
-        'activation_checkpointing', 'efficient_conv_bn_eval', 'model_wrapper_cfg', 'sync_bn')
-READ = (*BOTH, *TRAINING, *TESTING)
 SHOWN = 6  # places that hold a value
 
 

@@ -6,6 +6,7 @@ repaired here is repaired for both:
 - annotation ids that start at 0 are numbered from 1: pycocotools takes match number 0 for "no
   match", and so counts the object of id 0 as missed (pycocotools/cocoeval.py, `dtm` and `gtm`);
 - a missing `iscrowd` is 0, as COCO's own "single object";
+- numbers of images, categories and objects that a table wrote as 1.0 are whole;
 - a missing `area` is that of the mask, or of the box where there is no mask, as COCO defines it.
 
 And the package lvis, 0.5.3, scores with numpy 1.24 or newer.
@@ -15,6 +16,10 @@ from __future__ import annotations
 import functools
 from importlib.util import find_spec
 from types import SimpleNamespace
+
+from .checks.masks import Slim
+
+WHOLE = frozenset(('id', 'image_id', 'category_id', 'iscrowd', 'width', 'height'))
 
 
 def install() -> None:
@@ -48,6 +53,11 @@ def _mend_lvis() -> None:
 def repair(content: dict) -> dict:
     """Set right, in place, what is beyond doubt in parsed COCO json; returns it."""
     entries = content.get('annotations') or []
+    for part in (entries, content.get('images') or [], content.get('categories') or []):
+        for entry in part:
+            for key in WHOLE.intersection(entry):
+                if type(entry[key]) is float and entry[key].is_integer():
+                    entry[key] = int(entry[key])
     if any(entry.get('id') == 0 for entry in entries):
         for number, entry in enumerate(entries, 1):
             entry['id'] = number
@@ -65,7 +75,7 @@ def repair(content: dict) -> dict:
 def _area(entry: dict, size: tuple[int, int] | None) -> float:
     """The area of an object in pixels: of its mask where it has one."""
     mask = entry.get('segmentation')
-    if not mask or not size or None in size:
+    if not mask or not size or None in size or not Slim().mask(mask).sound:
         return entry['bbox'][2] * entry['bbox'][3]
     from pycocotools import mask as masks
     runs = masks.frPyObjects(mask, *size) if isinstance(mask, list) or isinstance(

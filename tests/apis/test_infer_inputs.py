@@ -55,6 +55,16 @@ def test_files_folders_patterns_and_cameras_are_found_each_once(tmp_path):
     assert places('0', '2') == ([('0', 'camera', 'camera0'), ('2', 'camera', 'camera2')], [])
 
 
+def test_no_picture_of_a_folder_is_passed_over_for_its_ending(tmp_path):
+    """One that cannot be decoded is named as such later, in place of nothing."""
+    names = ['a.JPG', 'b.gif', 'c.heic', 'd.WebP', 'e.jfif']
+    for name in [*names, 'f.txt']:
+        (tmp_path / name).touch()
+    found, _ = places(tmp_path)
+    assert [(os.path.basename(place), kind) for place, kind, _ in found] == [
+        (name, 'picture') for name in names]
+
+
 @pytest.mark.parametrize('word, reason', [
     ('nothing.jpg', 'there is no such file'), ('*.jpg', 'the pattern matches no picture'),
     ('http://localhost/a.jpg', 'addresses are not fetched'), ('', 'holds no picture or video')])

@@ -66,7 +66,8 @@ def detection(root, train=None, val=None, masks=True, metric=('bbox', 'segm')):
     evaluator = dict(type='CocoMetric', ann_file=f'{root}/val.json', metric=list(metric))
     head = dict(type='Shared2FCBBoxHead', num_classes=2)
     return Config(dict(
-        default_scope='mmdet', model=dict(type='MaskRCNN', roi_head=dict(bbox_head=head)),
+        default_scope='mmdet', model=dict(type='MaskRCNN', roi_head=dict(
+            bbox_head=head, mask_head=dict(type='FCNMaskHead', num_classes=2))),
         train_dataloader=loader('train', train), val_dataloader=loader('val', val),
         test_dataloader=loader('val', val), val_evaluator=evaluator, test_evaluator=evaluator))
 

@@ -45,7 +45,7 @@ def test_a_list_that_is_right_passes(folder):
     check(folder, metainfo=None)
     write(folder, 'a.mp4 0', 'b 5')  # mmaction2 takes .mp4 for granted
     check(folder, data_prefix=dict(video='clips'))
-    write(folder, 'clips/a.mp4,0')
+    write(folder, 'clips/a.mp4,0', 'clips/b.mp4,1')
     check(folder, delimiter=',')
     write(folder, 'clips/a.mp4 0 5', 'clips/b.mp4')
     check(folder, split='test', multi_class=True)

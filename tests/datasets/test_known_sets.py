@@ -46,7 +46,8 @@ def detector(root, kind, names='{}.jpg', images=3, **settings):
         dataset.pop('metainfo')
     for evaluator in ('val_evaluator', 'test_evaluator'):
         cfg[evaluator].ann_file = f'{root}/all.json'
-    cfg.model.roi_head.bbox_head.num_classes = len(classes)
+    for head in cfg.model.roi_head.values():
+        head.num_classes = len(classes)
     return cfg, content
 
 
@@ -146,7 +147,8 @@ def voc(root, change=lambda text: text, names=None):
     for split in ('val', 'test'):
         cfg[f'{split}_dataloader'].dataset = part('VOC2007', True)
         cfg[f'{split}_evaluator'] = dict(type='VOCMetric', metric='mAP', eval_mode='11points')
-    cfg.model.roi_head.bbox_head.num_classes = len(names or classes)
+    for head in cfg.model.roi_head.values():
+        head.num_classes = len(names or classes)
     return cfg
 
 
@@ -242,7 +244,8 @@ def test_voc_is_checked_as_coco_is(tmp_path):
 def test_lvis_numbers_labels_by_all_its_categories(tmp_path):
     cfg = lvis(tmp_path)
     name_all(cfg, classes_of('mmdet', 'LVISV1Dataset')[:5])
-    cfg.model.roi_head.bbox_head.num_classes = 5
+    for head in cfg.model.roi_head.values():
+        head.num_classes = 5
     assert 'must be all categories of' in found(cfg)['set-up']
 
 

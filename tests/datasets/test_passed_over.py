@@ -77,9 +77,9 @@ def test_mmpretrain_leaves_out_webp_which_is_told_with_and_without_labels(tmp_pa
 
 
 def test_a_class_whose_pictures_are_all_left_out_holds_none(tmp_path):
-    cfg = classification(tmp_path, 'cat/a.jpg', 'dog/d.webp')
+    cfg = classification(tmp_path, 'cat/a.jpg', 'dog/d.webp', 'elk/e.jpg')
     (sentence,) = found(cfg, 'absent class')
-    assert "holds no image of 1 of 2 classes: 'dog'" in sentence
+    assert "holds no image of 1 of 3 classes: 'dog'" in sentence
 
 
 @pytest.mark.parametrize('name', ['.ipynb_checkpoints', '__MACOSX', '@eaDir', '.git'])

@@ -11,10 +11,9 @@ import cv2
 import numpy as np
 
 from swinv2_mm.datasets.checks.inventory import VIDEOS
+from swinv2_mm.datasets.checks.passed_over import IMAGES as PICTURES
 from swinv2_mm.datasets.images import LoadImage
 from swinv2_mm.utils.faults import MAX_PIXELS
-
-PICTURES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
 
 
 class Source(NamedTuple):

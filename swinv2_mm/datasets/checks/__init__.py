@@ -4,6 +4,8 @@ tools/train.py, tools/test.py and tools/dataset/check.py call `findings` on the 
 that none of them knows more than another:
 
     settings.py         evaluator, loader and model belong together
+    scored.py           the metric scores what the model predicts, and pictures as they are
+    unread.py           names of the config that nothing reads
     counts.py           so do all numbers of classes
     truth.py            metric and loader read the same, the splits mean the same classes
     coco.py, ...        one module for each library: the data set, its lists, classes and labels
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from collections.abc import Iterator
 
 from mmengine.config import Config
@@ -74,7 +77,7 @@ def findings(cfg: Config, splits: tuple[str, ...], cache: dict | None = None) ->
 
     `cache` takes the json files that were read: {path: content}.
     """
-    from . import counts, settings, stored
+    from . import counts, scored, settings, stored, unread
     from .configured import Run
 
     run = Run(cfg, tuple(splits), {} if cache is None else cache)
@@ -83,7 +86,7 @@ def findings(cfg: Config, splits: tuple[str, ...], cache: dict | None = None) ->
     with DefaultScope.overwrite_default_scope(run.scope or 'mmengine'):
         # Folders of maps and of classes may change without their times: those are read again.
         found = stored.found(run, lambda: _of_data(run)) if run.scope == 'mmdet' else _of_data(run)
-        for check in (*settings.CHECKS, *counts.CHECKS):
+        for check in (*settings.CHECKS, *scored.CHECKS, *counts.CHECKS, *unread.CHECKS):
             found = [*found, *check(run)]
     yield from found
 
@@ -133,16 +136,24 @@ def steps_in(pipeline) -> Iterator[dict]:
 
 
 def kind(node: dict) -> str:
-    """The name of a type without its scope."""
-    return str(node.get('type')).rpartition('.')[2]
+    """The name of a type without its scope; configs in plain Python have classes as types."""
+    found = node.get('type')
+    return found.__name__ if isinstance(found, type) else str(found).rpartition('.')[2]
 
 
-def class_of(dataset: dict) -> type | None:
-    """The class of a data set, by the registry of the default scope; None where there is none."""
-    if not isinstance(dataset.get('type'), str):
-        return dataset.get('type')
-    with DATASETS.switch_scope_and_registry(None) as registry:
-        return registry.get(dataset['type'])
+def class_of(node: dict, registry=DATASETS) -> type | None:
+    """The class of a data set, or another, by the default scope; None where there is none."""
+    if not isinstance(node.get('type'), str):
+        return node.get('type')
+    with warnings.catch_warnings(), registry.switch_scope_and_registry(None) as found:
+        warnings.simplefilter('ignore')  # of optional packages, as a library is imported for it
+        return found.get(node['type'])
+
+
+def by_epoch(loop: dict) -> bool:
+    """Whether mmengine trains by epochs under this train_cfg."""
+    return 'max_epochs' in loop or kind(loop) == 'EpochBasedTrainLoop' or loop.get(
+        'by_epoch', False)
 
 
 def class_counts(node, place: str = 'model') -> Iterator[tuple[str, int]]:

@@ -17,6 +17,7 @@ from .paths import leads_out
 
 SLACK = 1.0  # pixels over the edge that rounding explains
 ANGLES = frozenset(('rotation', 'angle', 'theta'))  # names of fields
+NUMBERS = 'write whole numbers, no text'
 LEFT_OUT = ('empty box', 'box outside')  # by mmdet, without a word
 
 
@@ -24,6 +25,7 @@ LEFT_OUT = ('empty box', 'box outside')  # by mmdet, without a word
 class Objects:
     """What a file's annotations come to, for the checks that look at all of them together."""
 
+    masked: bool = True  # whether masks are used
     images: dict = field(default_factory=dict)  # id -> entry
     sizes: dict = field(default_factory=dict)  # id -> (width, height), None where not known
     of_use: Counter = field(default_factory=Counter)  # category id -> objects that mmdet learns
@@ -68,7 +70,13 @@ def check_entries(content: dict, path: str, folder: str, root: str,
 
 
 def _is_integer(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) or (
+        isinstance(value, float) and value.is_integer())  # as tables write it; repairs.py
+
+
+def _text_of(value, known) -> bool:
+    """Whether a value is the text of one of the numbers in `known`."""
+    return isinstance(value, str) and value.isdecimal() and int(value) in known
 
 
 def _is_side(value) -> bool:
@@ -104,7 +112,8 @@ def _check_image(entry, objects: Objects, path: str, folder: str, root: str) -> 
     """Findings on one entry of `images`, which joins them by its id where it can be used."""
     images = objects.images
     if not isinstance(entry, dict) or not _is_integer(entry.get('id')):
-        yield Finding('no field', path, f'has an image without a whole number as id: {cut(entry)}')
+        yield Finding('no field', path, f'has an image without a whole number as id: {cut(entry)}',
+                      NUMBERS)
         return
     ident = entry['id']
     if ident in images:
@@ -128,7 +137,7 @@ def _check_annotation(entry, objects: Objects, categories: set, seen: set, slim:
                       path: str) -> Iterator[Finding]:
     if not isinstance(entry, dict) or not _is_integer(entry.get('id')):
         yield Finding('no field', path, 'has an annotation without a whole number as id: '
-                      f'{cut(entry)}')
+                      f'{cut(entry)}', NUMBERS)
         return
     ident = entry['id']
     where = f'annotation {ident}'
@@ -136,6 +145,10 @@ def _check_annotation(entry, objects: Objects, categories: set, seen: set, slim:
         yield Finding('id twice', path, f'has two annotations of id {ident}')
     seen.add(ident)
     image, category = entry.get('image_id'), entry.get('category_id')
+    if _text_of(image, objects.images) or _text_of(category, categories):
+        yield Finding('no field', path, f'has {where} with image_id {image!r} and category_id '
+                      f'{category!r}, where ids of images and categories are numbers', NUMBERS)
+        return
     if not _is_integer(image) or image not in objects.images:
         yield Finding('unknown image', path, f'has {where} of the unknown image {cut(image)}')
         return
@@ -149,7 +162,7 @@ def _check_annotation(entry, objects: Objects, categories: set, seen: set, slim:
     elif crowd not in (0, 1):  # '0' would count as a crowd
         yield Finding('no field', path, f'has {where} with iscrowd {cut(crowd)}, neither 0 nor 1')
     mask = slim.mask(entry.get('segmentation'))
-    if mask and not mask.sound:
+    if mask and not mask.sound and objects.masked:
         yield Finding('bad mask', path, f'has {where} with a segmentation that cannot be drawn: '
                       f'{mask.text}')
     box = list(_check_box(entry, objects, where, path))

@@ -12,17 +12,18 @@ from pathlib import Path
 
 from swinv2_mm.utils.errors import UserError, check_file, did_you_mean, short
 
-from . import class_counts, passed_over, pictures, steps_in
+from . import class_counts, kind, passed_over, pictures, steps_in
 from .findings import Finding
 from .paths import check_names, check_plain
 
+SPLITS = {'train', 'training', 'val', 'valid', 'validation', 'test', 'testing'}  # no classes
 TYPES = ('CustomDataset', 'ImageNet', 'ImageNet21k')
 
 
 def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
     """Findings on one data set; UserError for missing data, other classes, labels outside them."""
-    kind = str(dataset.get('type')).rpartition('.')[2]
-    if kind not in TYPES:
+    name = kind(dataset)
+    if name not in TYPES:
         return
     _check_masking(dataset, where)
     root = os.path.expanduser(dataset.get('data_root') or '')
@@ -36,7 +37,7 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
     if not dataset.get('with_label', True):
         return
     classes = _classes(dataset, where)
-    names = classes or (_imagenet_classes() if kind == 'ImageNet' else None)
+    names = classes or (_imagenet_classes() if name == 'ImageNet' else None)
     counts = dict(class_counts(model))
     number = len(names) if names else max(counts.values(), default=None)
     held, images = {}, []
@@ -51,9 +52,10 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
         images = [os.path.join(folder, name) for name, _ in lines]
     else:
         others = _folders_of_others(wanted, where) if not names else ()
-        number = _check_folders(folder, classes, number if kind == 'ImageNet' else None, where,
+        number = _check_folders(folder, classes, number if name == 'ImageNet' else None, where,
                                 others)
         if '://' not in folder:
+            yield from _loose(folder)
             firsts = {entry.name: _first_file(entry.path, ends) for entry in os.scandir(folder)
                       if entry.is_dir()}
             held = {name: bool(firsts[name]) for name in sorted(firsts)}
@@ -70,7 +72,7 @@ def _check_masking(dataset: dict, where: str) -> None:
     """Raise UserError for a size of pictures that mmpretrain's generator of masks cannot take."""
     for step in steps_in(dataset.get('pipeline')):
         size = step.get('input_size')
-        if step.get('type') in ('SimMIMMaskGenerator', 'mmpretrain.SimMIMMaskGenerator') and not (
+        if kind(step) == 'SimMIMMaskGenerator' and 'swinv2_mm' not in str(step['type']) and not (
                 size is None or isinstance(size, int)):
             raise UserError(
                 f'input_size of SimMIMMaskGenerator in {where}.dataset.pipeline must be one side, '
@@ -78,14 +80,31 @@ def _check_masking(dataset: dict, where: str) -> None:
                 "'swinv2_mm.SimMIMMaskGenerator', which takes (height, width).")
 
 
+def _loose(folder: str) -> Iterator[Finding]:
+    """Images beside the folders of the classes, which are of none."""
+    loose = sorted(entry.name for entry in os.scandir(folder)
+                   if entry.is_file() and entry.name.lower().endswith(passed_over.IMAGES)
+                   and not entry.name.startswith('.'))
+    if loose:
+        yield Finding('left out', folder, f'holds {len(loose)} images beside its folders of '
+                      f'classes ({", ".join(loose[:3])}{", ..." * (len(loose) > 3)}), which are '
+                      'left out', 'put each into the folder of its class', len(loose))
+
+
 def _first_file(folder: str, ends: tuple[str, ...]) -> str | None:
-    return next((os.path.join(place, name) for place, _, names in os.walk(folder)
-                 for name in sorted(names) if name.lower().endswith(ends)), None)
+    return next((os.path.join(place, name) for place, _, names in os.walk(folder, followlinks=True)
+                 for name in sorted(names) if name.lower().endswith(ends)
+                 and os.path.isfile(os.path.join(place, name))), None)
 
 
 def _absent(held: dict[str, bool], path: str, where: str) -> Iterator[Finding]:
     absent = [name for name, any_ in held.items() if not any_]
     if not absent:
+        return
+    if where.startswith('train') and len(held) > 1 and len(held) - len(absent) < 2:
+        yield Finding('nothing to learn', path, f'holds images of '
+                      f'{len(held) - len(absent)} of {len(held)} classes alone, so that there is '
+                      'nothing to tell apart', 'add examples of the others')
         return
     effect = ('they cannot be learnt; add examples, or take them out' if where.startswith('train')
               else 'averages over classes are not of them; add examples to have them in it')
@@ -158,6 +177,10 @@ def _check_folders(folder: str, classes: tuple[str, ...] | None, number: int | N
         raise UserError(f'{folder} must hold one folder of images for each class, got none: make '
                         f'them, or set ann_file of {where}.dataset to a list of lines "IMAGE '
                         'LABEL".')
+    if not classes and SPLITS.issuperset(name.lower() for name in found):
+        raise UserError(f'{folder} must hold one folder of images for each class, got '
+                        f'{short(found)}, which are splits: set data_prefix of {where}.dataset to '
+                        'one of them.')
     if classes and classes != found:
         raise UserError(
             f'metainfo.classes of {where}.dataset must be the folders of {folder} in alphabetical '

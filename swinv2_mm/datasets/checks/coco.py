@@ -70,16 +70,17 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
                             f'{len(classes)}, got {count}: set it in the config.')
     root = dataset.get('data_root') or ''
     folder = os.path.join(root, (dataset.get('data_prefix') or {}).get('img') or '')
-    objects = Objects()
+    objects = Objects(masked=bool(wanted.masks(where)))
     with _no_collection():
         found = list(check_entries(content, path, folder, root, objects))
     if lvis:
         objects.lacking.pop('iscrowd', None)  # has none, and its metric asks for none
     ids = {c['id']: c['name'] for c in content['categories'] if c.get('name') in classes
-           and isinstance(c.get('id'), int)}
+           and isinstance(c.get('id'), (int, float))}
     taught = list(teaching.find(objects, ids, path, where, wanted)
                   ) if 'annotations' in content else []
-    misread = any(finding.kind == 'not x, y, w, h' for finding in taught)
+    misread = any(finding.kind == 'not x, y, w, h' for finding in taught) or any(
+        finding.level == 'error' for finding in found)
     for finding in found:
         if finding.kind != 'no boxes' or where != 'train_dataloader':
             yield finding
@@ -87,6 +88,7 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
             yield finding._replace(kind='nothing to learn',
                                    cure='label something, or set ann_file')
     yield from taught
+    yield from _too_small(objects, dataset, path, where)
     names = [image.get('file_name') for image in objects.images.values()]
     names = [name for name in names if isinstance(name, str) and not leads_out(name, folder, root)]
     paths = [os.path.join(folder, name) for name in names]
@@ -98,6 +100,18 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
         yield Finding('no field', path, 'has no annotations, so that there is nothing to score by',
                       'set format_only=True and outfile_prefix of test_evaluator, or use '
                       'tools/infer.py')
+
+
+def _too_small(objects: Objects, dataset: dict, path: str, where: str) -> Iterator[Finding]:
+    """Images under min_size, which mmdet leaves out of training without a word."""
+    least = (dataset.get('filter_cfg') or {}).get('min_size') or 0
+    small = [size for size in objects.sizes.values() if size and min(size) < least]
+    if small and not dataset.get('test_mode'):
+        every = len(small) == len(objects.sizes)
+        yield Finding('nothing to learn' if every else 'left out', path, f'has {len(small)} of '
+                      f'{len(objects.sizes)} images with a side under {least} pixels, which are '
+                      'left out', f'set filter_cfg.min_size of {where}.dataset to at most '
+                      f'{min(map(min, small))}', len(small))
 
 
 def annotation_file(dataset: dict) -> str:

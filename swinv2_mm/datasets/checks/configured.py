@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from . import coco, datasets_in, kind, steps_in
 from .teaching import WITH_MASK
 
-METRIC_OF_COCO = ('CocoMetric', 'CocoOccludedSeparatedMetric', 'LVISMetric')
+METRIC_OF_COCO = ('CocoMetric', 'CocoOccludedSeparatedMetric', 'LVISMetric', 'FasterCocoMetric')
 
 
 @dataclass
@@ -32,7 +32,8 @@ class Run:
 
     def loader(self, split: str) -> dict:
         """The config of a split's loader; empty where it has none."""
-        return self.cfg.get(f'{split}_dataloader') or {}
+        found = self.cfg.get(f'{split}_dataloader')
+        return found if isinstance(found, dict) else {}
 
     def datasets(self, split: str) -> list[dict]:
         """The data sets of a split, out of their wrappers."""

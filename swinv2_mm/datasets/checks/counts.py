@@ -130,6 +130,13 @@ def one_class(run: Run) -> Iterator[Finding]:
                               'class there is nothing to tell apart', 'set 2, with '
                               "classes=('background', ...) and maps of 0 and 1, in all data sets "
                               'and heads')
+            losses = head.get('loss_decode') or {}
+            if head.get('out_channels') == 1 and any(
+                    kind(loss) in ('CrossEntropyLoss', 'None') and not loss.get('use_sigmoid')
+                    for loss in ([losses] if isinstance(losses, dict) else losses)):
+                yield Finding('one class', f'{place}.out_channels', 'is 1 under a softmax, which '
+                              'has nothing to tell apart in one channel', f'set {place}.'
+                              'loss_decode.use_sigmoid=True, or leave out_channels out')
     elif run.scope in ('mmpretrain', 'mmaction'):
         for place, count in class_counts(run.model):
             if count == 1 and 'head' in place and not _sigmoid(run.model, place):

@@ -58,6 +58,11 @@ ERRORS = {
     'class weights': ('a list of weights of another length than the classes', 'set it'),
     'things and stuff': ('they do not make up the classes: objects would be named wrongly',
                          'set both, in panoptic_head and in panoptic_fusion_head'),
+    'other task': ('a metric of something else than the model predicts',
+                   'set one of the library of the model'),
+    'moved': ('the pipeline moves pictures of a split that is scored, and not their truth',
+              'take that step out'),
+    'endless': ('a sampler that never ends where an end is waited for', 'set DefaultSampler'),
     'slide': ('sliding windows with a head that cannot, or that leave gaps', 'use mode whole'),
     'one class': ('one class and nothing beside it: its loss is 0 or its metric 100',
                   'name what is not the class as a second one'),
@@ -85,7 +90,8 @@ WARNINGS = {
     'ignored': ('a file that is not read: its ending is no image', 'rename it, or take it away'),
     'not listed': ('a data set that its library cannot list here: nothing of it is checked',
                    'mend what it says, or give the folder of its files'),
-    'left out': ('images that the library does not list: they end otherwise',
+    'left out': ('images that the library does not list: they end otherwise, are too small, or '
+                 'lie beside the folders',
                  'give them the ending that it lists'),
     'frame count': ('the head of the video states another number of frames than it has',
                     'save it anew'),
@@ -116,7 +122,9 @@ WARNINGS = {
                 'nothing here; write it for other tools'),
     'trivial top-k': ('top-k of at least as many classes as there are: always 100',
                       'take it out of topk'),
-    'schedule': ('rates that end before the training does', 'set the end of param_scheduler'),
+    'schedule': ('rates that do not go with the training: by other units, too short or too long',
+                 'set the end of param_scheduler'),
+    'unread': ('a name of the config that is in nothing that runs', 'set what it stands for'),
 }
 KINDS = ERRORS | WARNINGS
 LEVELS = dict.fromkeys(ERRORS, 'error') | dict.fromkeys(WARNINGS, 'warning')

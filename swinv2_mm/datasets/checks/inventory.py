@@ -7,7 +7,7 @@ from pathlib import Path
 
 from swinv2_mm.utils.errors import UserError
 
-from . import class_counts, classification, coco, listed, segmentation, video
+from . import class_counts, classification, coco, kind, listed, segmentation, video
 from .findings import Finding
 from .paths import leads_out
 
@@ -24,7 +24,7 @@ def of_dataset(dataset: dict, where: str, model: dict, scope: str, cache: dict,
     `cache` holds the json files that were read already: {path: content}. `others`: also of types
     that only their library can list, which may read all of their data for it.
     """
-    kind = str(dataset.get('type')).rpartition('.')[2]
+    name = kind(dataset)
     if dataset.get('backend_args') or '://' in str([dataset.get(key) for key in (
             'data_root', 'data_prefix')]):
         return  # not on a disk of this machine
@@ -32,9 +32,9 @@ def of_dataset(dataset: dict, where: str, model: dict, scope: str, cache: dict,
         yield from _coco(dataset, cache)
     elif scope == 'mmseg':
         yield from _maps(dataset, where, model)
-    elif scope == 'mmaction' and kind == 'VideoDataset':
+    elif scope == 'mmaction' and name == 'VideoDataset':
         yield from _videos(dataset, where, model)
-    elif scope == 'mmpretrain' and kind in classification.TYPES:
+    elif scope == 'mmpretrain' and name in classification.TYPES:
         yield from _labelled(dataset, where, model)
     elif others:
         try:
@@ -172,8 +172,8 @@ def _videos(dataset: dict, where: str, model: dict) -> Iterator[Finding | Job]:
         try:
             name = video._video(line, place, path, dataset, where, classes)
         except UserError as error:
-            kind = 'unknown class' if 'must have a label' in str(error) else 'bad line'
-            yield Finding(kind, at, f'is {line!r}, which is not PATH LABEL with a label of the '
+            fault = 'unknown class' if 'must have a label' in str(error) else 'bad line'
+            yield Finding(fault, at, f'is {line!r}, which is not PATH LABEL with a label of the '
                           'classes')
             continue
         if leads_out(name, folder, root):

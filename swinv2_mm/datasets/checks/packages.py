@@ -6,6 +6,8 @@ from importlib.util import find_spec
 
 from swinv2_mm.utils.errors import UserError
 
+from . import kind
+
 NEEDED = {  # type of a data set -> package, what installs it
     'LVISV05Dataset': ('lvis', 'pip install lvis'),
     'LVISV1Dataset': ('lvis', 'pip install lvis'),
@@ -15,10 +17,10 @@ NEEDED = {  # type of a data set -> package, what installs it
 
 def check(dataset: dict, where: str) -> None:
     """Raise UserError for a missing package, and for an InstaBoost that fails with this numpy."""
-    kind = str(dataset.get('type')).rpartition('.')[2]
-    package, install = NEEDED.get(kind, (None, None))
+    name = kind(dataset)
+    package, install = NEEDED.get(name, (None, None))
     if package and find_spec(package) is None:
-        raise UserError(f'{kind} at {where}.dataset needs the package {package}, which is not '
+        raise UserError(f'{name} at {where}.dataset needs the package {package}, which is not '
                         f'installed: {install}.')
     for place in _places('InstaBoost', dataset.get('pipeline') or [], f'{where}.dataset.pipeline'):
         group, _, _ = place.rpartition('.')
@@ -56,6 +58,6 @@ def _places(name: str, node: list | dict, place: str) -> Iterator[str]:
         for i, transform in enumerate(node):
             yield from _places(name, transform, f'{place}.{i}')
     elif isinstance(node, dict):
-        if str(node.get('type')).rpartition('.')[2] == name:
+        if kind(node) == name:
             yield place
         yield from _places(name, node.get('transforms') or [], f'{place}.transforms')

@@ -6,6 +6,7 @@ hidden one too; and a name with another system's separator is the name of no fil
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
@@ -13,7 +14,8 @@ from swinv2_mm.utils.errors import UserError
 
 from .findings import Finding
 
-IMAGES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp', '.gif', '.jp2')
+IMAGES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp', '.gif', '.jp2',
+          '.jfif', '.jpe', '.heic', '.heif', '.avif', '.jxl', '.tga', '.dng')
 SYSTEM = {'__MACOSX', '@eaDir', '__pycache__', '$RECYCLE.BIN', 'System Volume Information',
           'lost+found'}  # folders that systems and tools make of their own
 MOST = 500_000  # files of a folder that are looked at: a second or two
@@ -39,7 +41,7 @@ def check_hidden(names: Iterable[str], folder: str, effect: str) -> None:
 
 def images_in(folder: str) -> Iterator[str]:
     """Paths of the images below a folder by the ends of their names, hidden ones left out."""
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         yield from (os.path.join(place, name) for name in sorted(names)
                     if name.lower().endswith(IMAGES) and not name.startswith('.'))
@@ -76,7 +78,11 @@ def missing(names: list[str], folder: str, listed_in: str, where: str) -> Iterat
         return
     cure = f'put them there, or set data_root and data_prefix of {where}.dataset'
     if near := _meant(lost[0], folder):
-        cure = f'write {near!r} for {lost[0]!r}, and so on'
+        form = next((form for form in ('NFC', 'NFD')
+                     if unicodedata.normalize(form, lost[0]) == near), None)
+        cure = f'write {near!r} for {lost[0]!r}, and so on' if form is None else (
+            f'write accents as the files have them, unicodedata.normalize({form!r}, name) in '
+            'Python')
     yield Finding('missing', listed_in, f'names {len(names)} images, and {len(lost)} of them are '
                   f'no files in {folder or "."}, the first is {lost[0]!r}{backslash(lost[0])}',
                   cure, len(lost))
@@ -94,6 +100,11 @@ def _names_in(folder: str) -> set[str]:
         return set()
 
 
+def _plain(name: str) -> str:
+    """A name whatever its case, and however its accents are written: macOS writes two signs."""
+    return unicodedata.normalize('NFC', name).lower()
+
+
 def _meant(name: str, folder: str) -> str | None:
     """A file whose name is the same but for separators, folders before it, or its case."""
     plain = name.replace('\\', '/')
@@ -101,7 +112,7 @@ def _meant(name: str, folder: str) -> str | None:
         place, last = os.path.split(tried)
         names = _names_in(os.path.join(folder, place))
         found = last if last in names else next(
-            (other for other in sorted(names) if other.lower() == last.lower()), None)
+            (other for other in sorted(names) if _plain(other) == _plain(last)), None)
         if found and '..' not in place:
             return os.path.join(place, found)
     return None

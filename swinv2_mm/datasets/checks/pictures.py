@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
+from mmengine.registry import DATASETS
 from PIL import Image
 
 from . import kind, steps_in
@@ -75,6 +76,21 @@ def sizes(pairs: list[dict], pipeline, batch_size: int, where: str) -> Iterator[
                       f'leave the pipeline in several sizes, such as {first} of {found[first]} and '
                       f'{second} of {found[second]} (height, width), which cannot be stacked',
                       'set it to 1, or Resize all to one size (keep_ratio=False)')
+
+
+def grids(pairs: list[dict], dataset: dict, where: str) -> Iterator[Finding]:
+    """Maps that a test pipeline cuts or resizes, where results are of the picture as it was."""
+    pair = next((p for p in pairs if _size(p['img_path']) == _size(p['seg_map_path'])), None)
+    try:
+        pipeline = DATASETS.build(dict(dataset) | dict(lazy_init=True)).pipeline
+        sample = pipeline(copy.deepcopy(pair))['data_samples']
+        truth = tuple(sample.gt_sem_seg.data.shape[-2:])
+    except Exception:  # noqa: BLE001 - a bad file, another kind of truth, or augmented tests
+        return
+    if truth != (size := tuple(sample.metainfo.get('ori_shape', truth))[:2]):
+        yield Finding('moved', f'{where}.dataset.pipeline', f'makes maps of {truth} (height, '
+                      f'width) for pictures of {size}, to which results are resized',
+                      'put LoadAnnotations after the steps that resize or cut')
 
 
 def _size(path: str) -> tuple[int, int] | None:

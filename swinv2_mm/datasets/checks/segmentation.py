@@ -12,7 +12,7 @@ import numpy as np
 
 from swinv2_mm.utils.errors import UserError, check_file, did_you_mean
 
-from . import class_counts, passed_over, pictures
+from . import class_counts, class_of, kind, passed_over, pictures
 from .findings import Finding
 from .media import as_trained
 from .paths import check_names, check_plain
@@ -25,11 +25,11 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
     from mmseg.datasets import BaseSegDataset
     from mmseg.registry import DATASETS
 
-    kind = DATASETS.get(dataset['type'])
-    if not (isinstance(kind, type) and issubclass(kind, BaseSegDataset)):
+    cls = class_of(dataset)
+    if not (isinstance(cls, type) and issubclass(cls, BaseSegDataset)):
         return
     place = f'{where}.dataset'
-    classes = _classes(dataset, kind, place)
+    classes = _classes(dataset, cls, place)
     for head, count in class_counts(model):
         if count != len(classes):
             raise UserError(f'{head}.num_classes must be the number of classes of the data, '
@@ -46,6 +46,8 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
     if where != 'train_dataloader' and wanted.batch_size > 1:
         steps = DATASETS.build(dict(dataset) | dict(lazy_init=True)).pipeline
         yield from pictures.sizes(pairs, steps, wanted.batch_size, where)
+    if where != 'train_dataloader' and loader is not None:
+        yield from pictures.grids(pairs, dataset, where)
     yield from pictures.depth([pair['img_path'] for pair in pairs], dataset.get('pipeline'), where)
     if loader is not None:
         maps = [pair['seg_map_path'] for pair in pairs]
@@ -78,30 +80,31 @@ def _taught(held: set[int], read: int, count: int, built, where: str) -> Iterato
             f'the number of the class for it' if left_out else '')
     text = f'holds none of {shown} in the {read} of its {count} maps that were read'
     if len(absent) > len(names) - 2 and len(names) > 1:
-        present = next((name for name in names if name not in absent), 'no class')
-        yield Finding('nothing to learn', folder, f'{text}, only {present!r}, so that the metric '
-                      'would be 100 whatever is learnt', f'correct the maps{also}')
+        present = next((name for name in names if name not in absent), None)
+        yield Finding('nothing to learn', folder, text + (
+            f', only {present!r}, so that the metric would be 100 whatever is learnt' if present
+            else ', and all of their pixels are left out'), f'correct the maps{also}')
     elif where == 'train_dataloader' and read == count:
         yield Finding('absent class', folder, text, 'add examples, or take the class out'
                       + also, len(absent))
 
 
-def _classes(dataset: dict, kind: type, place: str) -> tuple[str, ...]:
-    classes = (dataset.get('metainfo') or {}).get('classes') or kind.METAINFO.get('classes')
+def _classes(dataset: dict, cls: type, place: str) -> tuple[str, ...]:
+    classes = (dataset.get('metainfo') or {}).get('classes') or cls.METAINFO.get('classes')
     if not classes or isinstance(classes, str):
         came = f'the string {classes!r}' if classes else 'none'
         raise UserError(f'metainfo.classes of {place} must be a tuple of names in the order of '
                         f'the numbers in the maps, got {came}: set metainfo=dict(classes=(...)).')
-    known = kind.METAINFO.get('classes') or classes
+    known = cls.METAINFO.get('classes') or classes
     unknown = [name for name in classes if name not in known]
     if unknown:
         near = did_you_mean(unknown[0], known)
-        raise UserError(f'metainfo.classes of {place} must be classes of {kind.__name__}, whose '
+        raise UserError(f'metainfo.classes of {place} must be classes of {cls.__name__}, whose '
                         f'maps are numbered by them, and {unknown[0]!r} is none: ' + (
                             f'did you mean {near!r}?' if near else
                             'set type to BaseSegDataset, with suffixes, for classes of your own.'))
     palette = (dataset.get('metainfo') or {}).get('palette') or classes
-    if len(palette) != len(classes) and not kind.METAINFO.get('classes'):
+    if len(palette) != len(classes) and not cls.METAINFO.get('classes'):
         raise UserError(f'metainfo.palette of {place} must hold a colour for each class, '
                         f'{len(classes)}, got {len(palette)}: set it, or palette=[] for any.')
     return tuple(classes)
@@ -110,7 +113,7 @@ def _classes(dataset: dict, kind: type, place: str) -> tuple[str, ...]:
 def _map_loader(steps) -> dict | None:
     """The step of a pipeline that reads maps, also inside TestTimeAug and the like."""
     if isinstance(steps, dict):
-        if str(steps.get('type')).rpartition('.')[2] in ('LoadAnnotations', 'LoadMap'):
+        if kind(steps) in ('LoadAnnotations', 'LoadMap'):
             return steps
         steps = steps.get('transforms') or []
     found = (_map_loader(step) for step in steps)

@@ -5,14 +5,18 @@ crash after hours.
 """
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 
-from . import kind
+from mmengine.registry import MODELS
+
+from . import by_epoch, class_of, kind
 from .configured import Run
 from .findings import Finding
 
 IGNORED = 255  # by mmseg's heads, metric and padding where nothing else is set
 # Heads whose prediction is of the picture's own size, not of the window that they are given.
+FALLS = ('CosineAnnealingLR', 'PolyLR', 'MultiStepLR')  # rates that get lower
 WHOLE_ONLY = ('MaskFormerHead', 'Mask2FormerHead')
 
 
@@ -57,12 +61,19 @@ def heads(model: dict) -> Iterator[tuple[str, dict]]:
 def clip_average(run: Run) -> Iterator[Finding]:
     """mmaction2's heads average over clips: else accuracy is counted along the wrong axis."""
     head = run.model.get('cls_head') or {}
-    if run.scope == 'mmaction' and head and head.get('average_clips') is None and any(
+    if run.scope == 'mmaction' and head and _average(head) is None and any(
             kind(metric) == 'AccMetric' for split in run.tested()
             for metric in run.evaluators(split)):
         yield Finding('clip average', 'model.cls_head.average_clips', 'is not set, so that a film '
                       'has a score for each clip and the accuracy is of none',
                       "set it to 'prob'")
+
+
+def _average(head: dict):
+    """How a head averages over clips: as it is told, or by its own default."""
+    known = getattr(class_of(head, MODELS), '__init__', None)
+    found = inspect.signature(known).parameters.get('average_clips') if known else None
+    return head.get('average_clips', getattr(found, 'default', None))
 
 
 def slide(run: Run) -> Iterator[Finding]:
@@ -92,7 +103,16 @@ def left_out(run: Run) -> Iterator[Finding]:
             yield Finding('part of the set', f'{place}.drop_last', 'leaves out the last images of '
                           f'the {split} split, which its metric is then not of',
                           'set it to False')
+        by_file = any(metric.get('ann_file') for metric in run.evaluators(split))
+        if by_file and loader.get('num_batch_per_epoch'):
+            yield Finding('part of the set', f'{place}.num_batch_per_epoch', f'ends the {split} '
+                          'split early, and the metric counts the objects of all its file as '
+                          'missed', 'leave it out')
         for dataset in run.datasets(split):
+            if by_file and dataset.get('indices') is not None:
+                yield Finding('part of the set', f'{place}.dataset.indices', 'leaves out images of '
+                              f'the {split} split, whose objects the metric counts as missed',
+                              'leave it out, or give loader and metric a file of these images')
             rule = dataset.get('filter_cfg') or {}
             if not dataset.get('test_mode') and (rule.get('filter_empty_gt')
                                                  or rule.get('min_size')):
@@ -102,25 +122,40 @@ def left_out(run: Run) -> Iterator[Finding]:
 
 
 def schedule(run: Run) -> Iterator[Finding]:
-    """Rates that decay do so until the training ends."""
+    """Rates change as the training goes on, and until it ends."""
     loop = run.cfg.get('train_cfg') or {}
-    by_epoch = 'max_epochs' in loop or loop.get('by_epoch', False)
     last = loop.get('max_epochs') or loop.get('max_iters')
     rates = run.cfg.get('param_scheduler') or []
     rates = [rates] if isinstance(rates, dict) else rates
     if 'train' not in run.splits or not last or not isinstance(rates, (list, tuple)):
         return
-    rates = [rate for rate in rates if rate.get('by_epoch', True) == by_epoch]
-    ends = [rate.get('end') or rate.get('begin', 0) + rate['T_max'] if 'T_max' in rate
-            else rate.get('end') for rate in rates if kind(rate) in (
-                'CosineAnnealingLR', 'PolyLR', 'LinearLR', 'MultiStepLR')]
-    if not ends or None in ends or len(ends) < len(rates) or max(ends) >= last:
+    unit = 'epochs' if by_epoch(loop) else 'iterations'
+    if unit == 'iterations' and any(rate.get('by_epoch', True) for rate in rates):
+        yield Finding('schedule', 'param_scheduler', 'goes by epochs where the training goes by '
+                      'iterations, so that the rate never changes', 'set by_epoch=False, and its '
+                      'numbers in iterations')
         return
-    if kind(rates[ends.index(max(ends))]) == 'LinearLR':
-        return  # a warm-up, and a constant rate after it
-    unit = 'epochs' if by_epoch else 'iterations'
-    yield Finding('schedule', 'param_scheduler', f'ends after {max(ends)} of {last} {unit}: the '
-                  'rate stays at its lowest from there', f'set end (and T_max) to {last}')
+    rates = [rate for rate in rates if rate.get('by_epoch', True) == by_epoch(loop)]
+    falls = [rate for rate in rates if kind(rate) in FALLS]
+    firsts = [min(rate['milestones']) if rate.get('milestones') else rate.get('begin', 0)
+              for rate in falls]
+    if falls and len(falls) == len(rates) and min(firsts) >= last:
+        yield Finding('schedule', 'param_scheduler', f'lowers the rate after {min(firsts)} {unit} '
+                      f'for the first time, and the training has {last}: it never falls',
+                      f'set milestones (or begin, end) below {last}')
+        return
+    ends = [rate.get('end') or rate.get('begin', 0) + rate['T_max'] if 'T_max' in rate
+            else rate.get('end') for rate in rates if kind(rate) in (*FALLS, 'LinearLR')]
+    if not ends or None in ends or len(ends) < len(rates) or max(ends) == last:
+        return
+    final = rates[ends.index(max(ends))]
+    if max(ends) > last and kind(final) in ('CosineAnnealingLR', 'PolyLR'):
+        yield Finding('schedule', 'param_scheduler', f'ends after {max(ends)} {unit}, and the '
+                      f'training after {last}: the rate stays high', f'set end (and T_max) to '
+                      f'{last}')
+    elif max(ends) < last and kind(final) != 'LinearLR':  # a warm-up, and a constant rate after it
+        yield Finding('schedule', 'param_scheduler', f'ends after {max(ends)} of {last} {unit}: '
+                      'the rate stays at its lowest from there', f'set end (and T_max) to {last}')
 
 
 CHECKS = (ignored_numbers, clip_average, slide, left_out, schedule)

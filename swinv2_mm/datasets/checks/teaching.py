@@ -25,8 +25,9 @@ def find(objects: Objects, names: dict, path: str, where: str, wanted) -> Iterat
     yield from _needed_masks(objects, names, path, where, wanted)
     yield from _turned_boxes(objects, path)
     yield from _no_boxes_of_coco(objects, path)
-    yield from _sizes_of_runs(objects, path)
-    yield from _masks_and_boxes(objects, path)
+    for finding in (*_sizes_of_runs(objects, path), *_masks_and_boxes(objects, path)):
+        if objects.masked or finding.kind == 'mask off its box':
+            yield finding
 
 
 def _shown(idents: list) -> str:
@@ -62,7 +63,11 @@ def _classes(objects: Objects, names: dict, path: str, where: str) -> Iterator[F
     if where != 'train_dataloader' or not objects.of_use:
         return  # rare classes are missing from many a validation set
     absent = [name for ident, name in names.items() if not objects.of_use[ident]]
-    if absent:
+    if absent and len(absent) == len(names):
+        yield Finding('nothing to learn', path, f'has {sum(objects.of_use.values())} objects, and '
+                      f'none of the classes {", ".join(map(repr, absent[:5]))}',
+                      'set classes to those that have objects, or another ann_file')
+    elif absent:
         yield Finding('absent class', path, f'has no object of {len(absent)} of {len(names)} '
                       f'classes: {", ".join(map(repr, absent[:5]))}'
                       + (', ...' if len(absent) > 5 else ''),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from swinv2_mm.utils.errors import short
 
-from . import class_of, coco, kind
+from . import class_of, coco, kind, steps_in
 from .configured import METRIC_OF_COCO, Run
 from .findings import Finding
 
@@ -60,6 +60,11 @@ def _compared(run: Run, split: str, paths: list[str], path: str | None) -> Itera
                           'their annotations, through, and give the metric one file of all')
         return
     if path is None:
+        if not all(_passes_on(dataset) for dataset in run.datasets(split)):
+            yield Finding('other truth', place, 'is not set, and the pipeline does not pass on '
+                          'what is labelled, so that there is nothing to score by',
+                          f'set it to {paths[0]!r}' if len(paths) == 1 else
+                          "add 'instances' to meta_keys of PackDetInputs")
         return
     if '://' not in path and not os.path.isfile(path):
         yield Finding('other truth', place, f'is {path!r}, where there is no file',
@@ -70,12 +75,18 @@ def _compared(run: Run, split: str, paths: list[str], path: str | None) -> Itera
     yield from _differing(split, paths, path, contents, _read(run, path), loaded)
 
 
+def _passes_on(dataset: dict) -> bool:
+    """Whether the packed samples of a data set have the entries of its file."""
+    packs = [step for step in steps_in(dataset.get('pipeline')) if kind(step) == 'PackDetInputs']
+    return all('instances' in (step.get('meta_keys') or ()) for step in packs)
+
+
 def _read(run: Run, path: str) -> dict | None:
     try:
         content = coco.read(path, run.cache, without_annotations=True)
     except ValueError:
         return None
-    sound = all(isinstance(image, dict) and isinstance(image.get('id'), int)
+    sound = all(isinstance(image, dict) and isinstance(image.get('id'), (int, float))
                 for image in content['images'])
     return content if sound else None
 
@@ -124,8 +135,11 @@ def _objects(contents: list[dict]) -> set:
 def same_classes(run: Run) -> Iterator[Finding]:
     """All splits name the same classes in the same order, as labels are places in it."""
     named = {}
+    if {'language_model', 'text_encoder'}.intersection(run.model):
+        return  # asked in words, and tested on other classes than it is trained on
     for split in ('train', 'val', 'test'):
-        found = {names for dataset in run.datasets(split) if (names := classes_of(run, dataset))}
+        found = {names for dataset in run.datasets(split)
+                 if not kind(dataset).startswith('MOT') and (names := classes_of(run, dataset))}
         if len(found) == 1:  # else sets of several kinds, as models for any words are tested on
             named[f'{split}_dataloader.dataset'] = found.pop()
     if not named:

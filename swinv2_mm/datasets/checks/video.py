@@ -11,14 +11,14 @@ from pathlib import Path
 
 from swinv2_mm.utils.errors import UserError, check_file
 
-from . import class_counts, passed_over
+from . import class_counts, kind, passed_over
 from .findings import Finding
 from .paths import check_names, check_plain
 
 
 def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
     """Findings on one list; UserError for a missing or foreign one, labels, missing videos."""
-    if str(dataset.get('type')).rpartition('.')[2] != 'VideoDataset':
+    if kind(dataset) != 'VideoDataset':
         return
     root = dataset.get('data_root') or ''
     path = os.path.join(root, dataset['ann_file'])
@@ -46,7 +46,11 @@ def _absent(lines: list[str], dataset: dict, path: str, where: str,
     held = {label for line in lines for label in line.strip().split(
         dataset.get('delimiter') or ' ')[1:]}
     absent = [name for label, name in enumerate(names) if str(label) not in held]
-    if absent:
+    if len(names) > 1 and len(names) - len(absent) < 2:
+        yield Finding('nothing to learn', path, f'holds videos of {len(names) - len(absent)} of '
+                      f'{len(names)} classes alone, so that there is nothing to tell apart',
+                      'add examples of the others')
+    elif absent:
         yield Finding('absent class', path, f'holds no video of {len(absent)} of {len(names)} '
                       f'classes: {", ".join(map(repr, absent[:5]))}'
                       + (', ...' if len(absent) > 5 else ''),
