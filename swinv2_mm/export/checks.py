@@ -13,7 +13,7 @@ from swinv2_mm.utils.errors import UserError
 from swinv2_mm.utils.faults import one_line
 
 from . import detections, steps
-from .graphs import PIP, Pixels
+from .graphs import PIP, Pixels, padded
 
 TOLERANCE = 1e-4
 SHARE = 1e-3  # of labels: two classes may be equal but for rounding
@@ -114,7 +114,8 @@ def known(model: Pixels, images) -> None:
 def differences(model: Pixels, run: Run, images) -> dict[str, float]:
     """How far what `run` answers is from what the library predicts; UserError where too far."""
     if model.step == 'boxes':
-        return detections.compare(run, library(model), model.finder.settings['mask_thr'], images)
+        facts = dict(model.finder.settings, padded=padded(model.model, images[0].shape[2:]))
+        return detections.compare(run, library(model), facts, images)
     return compare(read_as(model, run), library(model), model.outputs, images)
 
 

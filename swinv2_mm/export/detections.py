@@ -5,28 +5,32 @@ import numpy as np
 
 from swinv2_mm.utils.errors import UserError
 
-from .runner import paste
+from .runner import of_picture, paste
 
 # Pixels, scores, and 1 - IoU of masks; of what one of both has alone, the share: two boxes of one
 # score, or two that overlap as much as NMS allows, may change places.
 LIMITS = dict(boxes=0.01, scores=1e-4, masks=1e-3, alone=0.01)
 
 
-def whole(answers: list[np.ndarray], size: tuple[int, int], least: float) -> list[np.ndarray]:
-    """Outputs of a file as mmdet gives them: what was found, masks in pictures (h, w)."""
+def whole(answers: list[np.ndarray], size: tuple[int, int], facts: dict) -> list[np.ndarray]:
+    """Outputs of a file as mmdet gives them: what was found, masks in pictures (h, w).
+
+    `facts`: what the json beside the file says of them.
+    """
     there = answers[1] > 0
     boxes, *rest = (answer[there] for answer in answers)
     if len(rest) == 3 and rest[2].dtype != bool:
-        masks = [paste(mask, box, size) >= least for mask, box in zip(rest[2], boxes)]
+        masks = [of_picture(mask, facts, size, size) if facts.get('masks') == 'picture' else
+                 paste(mask, box, size) >= facts['mask_thr'] for mask, box in zip(rest[2], boxes)]
         rest[2] = np.array(masks, bool).reshape(-1, *size)
     return [boxes, *rest]
 
 
-def compare(run, ask, least: float, images) -> dict[str, float]:
+def compare(run, ask, facts: dict, images) -> dict[str, float]:
     """The largest differences over pictures, as `LIMITS` names them; UserError above these."""
     largest, count, alone = dict(boxes=0.0, scores=0.0), 0, 0
     for image in images:
-        ours, theirs = ask(image), whole(run(image), image.shape[2:], least)
+        ours, theirs = ask(image), whole(run(image), image.shape[2:], facts)
         pairs = _pairs(ours, theirs)
         count += max(len(ours[0]), len(theirs[0]))
         alone += len(ours[0]) + len(theirs[0]) - 2 * len(pairs)

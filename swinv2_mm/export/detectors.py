@@ -22,7 +22,10 @@ def finder(model: nn.Module) -> nn.Module:
     if hasattr(model, 'forward_transformer'):
         from .queries import Dino
         return Dino(model)
-    raise refusal(model, 'of detectors, those with a RoI head and DINO are known')
+    if hasattr(model, 'panoptic_fusion_head'):
+        from .queries import Masks
+        return Masks(model)
+    raise refusal(model, 'of detectors, those with a RoI head, DINO and Mask2Former are known')
 
 
 class TwoStage(nn.Module):
@@ -195,8 +198,9 @@ def check(model: nn.Module) -> None:
         kind = cfg.nms.get('type', 'nms')
         if kind != 'nms' or set(cfg.nms) - {'type', 'iou_threshold', 'class_agnostic', 'split_thr'}:
             raise refusal(roi, f'model.test_cfg.{name}.nms is {dict(cfg.nms)}, and ONNX has plain '
-                               'NMS alone (--cfg-options model.test_cfg.rcnn.nms.type=nms, if its '
-                               'other answers will do)')
+                               'NMS alone, as others change scores box after box in a loop '
+                               '(--cfg-options model.test_cfg.rcnn.nms.type=nms, if its other '
+                               'answers will do)')
 
 
 def _check_roi(roi: nn.Module) -> None:

@@ -91,7 +91,7 @@ def main(argv: list | None = None) -> None:
         if not args.no_check:
             check(part, model, images, args)
         part.replace(args.out)
-        beside = facts.write(args.out, found) if found else []
+        beside = facts.write(args.out, found, model.batch) if found else []
     except OSError as error:
         raise UserError(f'{args.out} cannot be written ({error.strerror}): make room, or give '
                         'another place.') from error

@@ -6,12 +6,11 @@ import shutil
 from pathlib import Path
 
 from mmengine.config import Config
-from torch import nn
 
 from swinv2_mm.apis.inference import models, numbers
 
-from . import runner
-from .graphs import Pixels
+from . import runner, steps
+from .graphs import Pixels, padded
 
 TASKS = {'mmdet': 'det', 'mmseg': 'seg', 'mmpretrain': 'cls'}
 RESIZES = ('Resize', 'ResizeEdge')
@@ -31,15 +30,17 @@ def facts(cfg: Config, model: Pixels, size: tuple[int, int]) -> dict:
         task=TASKS[scope], outputs=model.outputs, classes=classes, palette=palette,
         size=list(size), dtype=dtype,
         input=f'image: {dtype} (batch, 3, height, width), 0 to 255, blue first',
-        batch=1 if model.finder else 'any',
         normalisation=dict(inside=True, rgb=model.flip, mean=mean, std=std),
         fill=fill if model.flip else fill[::-1], resize=resize(cfg))
     if model.step == 'boxes':
-        found.update(model.finder.settings, category_ids=numbers.of_categories(cfg, classes))
-    elif model.step == 'threshold':
-        heads = model.model.decode_head
-        head = heads[-1] if isinstance(heads, nn.ModuleList) else heads
-        found['threshold'] = float(head.threshold)
+        found.update(model.finder.settings, category_ids=numbers.of_categories(cfg, classes),
+                     padded=padded(model.model, size))
+    elif scope == 'mmseg':
+        found.update(map_numbers=numbers.of_maps(cfg, classes), suffixes=numbers.suffixes_of(cfg))
+    if model.step == 'threshold':
+        found['threshold'] = float(steps.head_of(model.model).threshold)
+    if scope == 'mmpretrain':
+        found['one_label'] = model.step == 'softmax'
     return found
 
 
@@ -57,12 +58,17 @@ def resize(cfg: Config) -> dict | None:
             return None
         return dict(found, how='edge', edge=step['scale'])
     keeps = step.get('keep_ratio') or 'scale_factor' in step or not step
+    if keeps and isinstance(step.get('scale'), (tuple, list)):
+        found['scale'] = list(step['scale'])
+    elif keeps and isinstance(step.get('scale_factor', 1.0), (int, float)):
+        found['factor'] = step.get('scale_factor', 1.0)
     return found if keeps else dict(found, how='stretch')
 
 
-def write(path: Path, found: dict) -> list[Path]:
-    """The json beside a file, and the runner beside both; their paths."""
+def write(path: Path, found: dict, batch: int | str) -> list[Path]:
+    """The json beside a file for `batch` pictures, and the runner beside both; their paths."""
     described, example = path.with_suffix('.json'), path.with_name('runner.py')
-    described.write_text(json.dumps(found, indent=1, ensure_ascii=False), encoding='utf-8')
+    text = json.dumps(dict(found, batch=batch), indent=1, ensure_ascii=False)
+    described.write_text(text, encoding='utf-8')
     shutil.copyfile(runner.__file__, example)
     return [described, example]

@@ -15,6 +15,7 @@ from swinv2_mm.utils.faults import one_line
 from . import steps
 from .detectors import finder
 from .fixed import fix
+from .queries import plain
 
 PIP = "pip install onnx onnxscript onnxruntime"
 # The first opset with an operation for the whole of attention; below it, it is written as products
@@ -52,6 +53,7 @@ class Pixels(nn.Module):
         stages = [f'stage{i}' for i in getattr(model.backbone, 'out_indices', ())]
         self.finder = finder(model) if self.step == 'boxes' else None
         self.dtype = torch.uint8 if self.finder else torch.float32
+        self.batch = 1 if self.finder else 'any'
         self.outputs = self.finder.outputs if self.finder else OUTPUTS.get(self.step, stages)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -105,10 +107,16 @@ def crop_size(model: nn.Module, size: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(min(pair) for pair in zip(size, test['crop_size']))
 
 
+def padded(model: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
+    """What a detector's preprocessing makes of the size (h, w) of a picture."""
+    divisor = model.data_preprocessor.pad_size_divisor
+    return tuple(-(-side // divisor) * divisor for side in size)
+
+
 def margins(model: nn.Module, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """What a detector's preprocessing adds left, right, above and below a picture (h, w)."""
-    divisor = model.data_preprocessor.pad_size_divisor
-    return 0, -size[1] % divisor, 0, -size[0] % divisor
+    height, width = padded(model, size)
+    return 0, width - size[1], 0, height - size[0]
 
 
 def check_part(model: nn.Module, part: str, size: tuple[int, int]) -> None:
@@ -118,8 +126,8 @@ def check_part(model: nn.Module, part: str, size: tuple[int, int]) -> None:
                         'the backbone SwinTransformerV2.')
     if part == 'backbone':
         return
-    if steps.last_step(model) == 'boxes' and hasattr(model, 'roi_head'):
-        return  # it clips boxes to the picture inside its padding
+    if steps.last_step(model) == 'boxes' and not hasattr(model, 'forward_transformer'):
+        return  # it clips boxes, or masks, to the picture inside its padding
     # Tests pad pictures to such sizes, and the padding changes what heads see.
     settings = model.data_preprocessor
     test = getattr(settings, 'test_cfg', None) or {}
@@ -135,20 +143,30 @@ def check_part(model: nn.Module, part: str, size: tuple[int, int]) -> None:
 
 @torch.no_grad()
 def trace(model: Pixels, size: tuple[int, int]) -> torch.export.ExportedProgram:
-    """The program of a model at one size of picture (h, w), for any batch; detectors: for one."""
-    channels = model.model.backbone.in_channels
-    # A batch of 1 is taken for a constant.
-    image = torch.zeros(1 if model.finder else 2, channels, *size, dtype=model.dtype)
-    seen = image.float()
+    """The program of a model at one size of picture (h, w); `model.batch` says for what batch.
+
+    Any, or one: for detectors, and for heads that look at the pictures of a batch one by one.
+    """
+    seen = torch.zeros(1, model.model.backbone.in_channels, *size)
     if model.finder:
         seen = F.pad(seen, margins(model.model, size))
     elif model.step != 'backbone':
         crop = crop_size(model.model, size)
         seen = seen[..., :crop[0], :crop[1]]
-    model = copy.copy(model)
-    model._modules = dict(model._modules, model=_fixed(model.model, seen))
-    shapes = None if model.finder else ({0: torch.export.Dim('batch', min=1)},)
-    return torch.export.export(model, (image,), dynamic_shapes=shapes, strict=False)
+    ready = copy.copy(model)
+    ready._modules = dict(model._modules, model=_fixed(model.model, seen))
+    if model.batch == 'any':
+        try:
+            return _program(ready, size, 2, {0: torch.export.Dim('batch', min=1)})
+        except Exception:  # noqa: BLE001 - torch raises what it likes; of one picture it says why
+            model.batch = 1
+    return _program(ready, size, 1, {})
+
+
+def _program(model: Pixels, size, batch: int, shapes: dict) -> torch.export.ExportedProgram:
+    # A batch of 1 is taken for a constant.
+    image = torch.zeros(batch, model.model.backbone.in_channels, *size, dtype=model.dtype)
+    return torch.export.export(model, (image,), dynamic_shapes=(shapes,), strict=False)
 
 
 def export(model: Pixels, size: tuple[int, int], path: Path, opset: int | None = None) -> None:
@@ -165,9 +183,11 @@ def export(model: Pixels, size: tuple[int, int], path: Path, opset: int | None =
 
 
 def _fixed(model: nn.Module, image: Tensor) -> nn.Module:
-    """The model with its backbone fixed; nothing else is copied."""
+    """The model with its backbone fixed and its head plain; nothing else is copied."""
     model = copy.copy(model)
     model._modules = dict(model._modules, backbone=fix(model.backbone, image))
+    if getattr(model, 'decode_head', None) is not None:
+        model._modules['decode_head'] = plain(model.decode_head)
     return model
 
 

@@ -1,6 +1,7 @@
-"""DINO as one plain computation of fixed shapes, built of a model's own parts.
+"""DINO and Mask2Former as plain computations of fixed shapes, built of a model's own parts.
 
     Dino(model)(maps, size) -> boxes (n, 4), scores (n,), labels (n,), best first
+    Masks(model)(maps, size) -> the same and masks (n, H / 4, W / 4), logits of the padded picture
 
 n is `max_per_img` of the config. Deformable attention, an operation of mmcv, is written as samples
 of maps of known sizes. One picture at a time, as for every detector here.
@@ -98,6 +99,120 @@ class Dino(nn.Module):
         whole = boxes.new_tensor([size[1], size[0]] * 2)
         corners = torch.cat([middle - sides / 2, middle + sides / 2], dim=-1) * whole
         return corners.clamp(min=0).minimum(whole), scores, index % classes
+
+
+class Pyramid(nn.Module):
+    """mmdet's `MSDeformAttnPixelDecoder` for maps whose sizes are numbers: the same in and out."""
+
+    def __init__(self, decoder: nn.Module):
+        super().__init__()
+        self.decoder = copy.copy(decoder)
+        self.decoder._modules = dict(decoder._modules, encoder=copy.deepcopy(decoder.encoder))
+        for layer in self.decoder.encoder.layers:
+            layer.self_attn = Deformable(layer.self_attn)
+
+    def forward(self, maps: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """maps: (B, C, h, w), finest first -> a map for masks, and maps for queries."""
+        ours, count = self.decoder, self.decoder.num_encoder_levels
+        low = list(maps[:-count - 1:-1])
+        sizes = [tuple(map_.shape[-2:]) for map_ in low]
+        rows = [conv(map_) for conv, map_ in zip(ours.input_convs, low)]
+        positions = [ours.postional_encoding(None, input=map_) + embed[:, None, None]
+                     for map_, embed in zip(low, ours.level_encoding.weight)]
+        query, position = (torch.cat([part.flatten(2).transpose(1, 2) for part in parts], dim=1)
+                           for parts in (rows, positions))
+        points = [ours.point_generator.single_level_grid_priors(
+            size, len(maps) - 1 - i, device=query.device) / query.new_tensor(size[::-1])
+            / ours.strides[len(maps) - 1 - i] for i, size in enumerate(sizes)]
+        points = torch.cat(points)[None, :, None].repeat(query.shape[0], 1, count, 1)
+        memory = ours.encoder(
+            query=query, query_pos=position, key_padding_mask=None, spatial_shapes=sizes,
+            reference_points=points, level_start_index=None, valid_ratios=None)
+        outs = [part.transpose(1, 2).unflatten(2, size) for part, size in zip(
+            memory.split([height * width for height, width in sizes], dim=1), sizes)]
+        for map_, lateral, output in zip(maps[:-count][::-1], ours.lateral_convs[::-1],
+                                         ours.output_convs[::-1]):
+            map_ = lateral(map_)
+            outs.append(output(map_ + F.interpolate(outs[-1], map_.shape[-2:], mode='bilinear')))
+        return ours.mask_feature(outs[-1]), outs[:ours.num_outs]
+
+
+def plain(head: nn.Module) -> nn.Module:
+    """A head that looks by `Pyramid` where it looks by mmdet's module; a shallow copy."""
+    if type(getattr(head, 'pixel_decoder', None)).__name__ != 'MSDeformAttnPixelDecoder':
+        return head
+    head = copy.copy(head)
+    head._modules = dict(head._modules, pixel_decoder=Pyramid(head.pixel_decoder))
+    return head
+
+
+class Masks(nn.Module):
+    """What mmdet's `Mask2Former` does in a test for instances, on maps of its neck.
+
+    Args:
+        model: others than Mask2Former itself are refused by name.
+    """
+
+    outputs = ['boxes', 'scores', 'labels', 'masks']
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        check_masks(model)
+        fusion = model.panoptic_fusion_head
+        self.head, self.things = plain(model.panoptic_head), fusion.num_things_classes
+        self.classes, self.divisor = fusion.num_classes, model.data_preprocessor.pad_size_divisor
+        self.count = min(fusion.test_cfg.get('max_per_image', 100),
+                         model.panoptic_head.num_queries * self.classes)
+        self.settings = dict(score_thr=0.0, max_per_img=self.count, mask_thr=0.5, masks='picture')
+
+    def forward(self, maps: tuple[Tensor, ...], size: Size) -> tuple[Tensor, ...]:
+        """maps: (1, C, h, w) each; size: (h, w) of the picture in pixels, without its padding."""
+        logits, masks = (found[-1][0] for found in self.head(list(maps), None))
+        scores, index = logits.softmax(-1)[:, :-1].flatten().topk(self.count)
+        labels, masks = index % self.classes, masks[index // self.classes]
+        padded = [-(-side // self.divisor) * self.divisor for side in size]
+        whole = F.interpolate(masks[None], padded, mode='bilinear')[0, :, :size[0], :size[1]]
+        there = whole > 0
+        share = (whole.sigmoid() * there).sum((1, 2)) / (there.sum((1, 2)) + 1e-6)
+        scores = torch.where(labels < self.things, scores * share, 0.0)
+        scores, order = scores.topk(self.count)
+        there = there[order]
+        return _around(there), scores, labels[order], masks[order]
+
+
+def _around(masks: Tensor) -> Tensor:
+    """Boxes (n, 4) around masks (n, h, w), bool; zeros around an empty one."""
+    sides = []
+    for dim in (1, 2):
+        there = masks.any(dim)
+        at = torch.arange(there.shape[1], device=masks.device)
+        sides.append((torch.where(there, at, there.shape[1]).amin(1),
+                      torch.where(there, at + 1, 0).amax(1)))
+    (x1, x2), (y1, y2) = sides
+    return torch.stack([x1, y1, x2, y2], dim=1) * masks.any(2).any(1)[:, None].float()
+
+
+def check_masks(model: nn.Module) -> None:
+    """UserError that names the first part or setting that is not known here."""
+    from mmdet.models import Mask2Former, Mask2FormerHead, MaskFormerFusionHead
+
+    for part, kind in ((model, Mask2Former), (model.panoptic_head, Mask2FormerHead),
+                       (model.panoptic_fusion_head, MaskFormerFusionHead)):
+        if type(part) is not kind:
+            raise refusal(part, f'in its place {kind.__name__} may stand')
+    check_pixels(model.panoptic_head)
+    if not model.panoptic_fusion_head.test_cfg.get('instance_on'):
+        raise refusal(model.panoptic_fusion_head, 'it joins objects one after the other into a '
+                      'panoptic map (--cfg-options model.test_cfg.instance_on=True, where its '
+                      'instances will do)')
+
+
+def check_pixels(head: nn.Module) -> None:
+    """UserError where a Mask2Former's head makes its maps by another module than Mask2Former's."""
+    from mmdet.models.layers import MSDeformAttnPixelDecoder
+
+    if type(head.pixel_decoder) is not MSDeformAttnPixelDecoder:
+        raise refusal(head.pixel_decoder, 'in its place MSDeformAttnPixelDecoder may stand')
 
 
 def check(model: nn.Module) -> None:

@@ -1,7 +1,8 @@
 """Look at pictures with an exported model: python runner.py MODEL.onnx PICTURE ... [--out FOLDER].
 
 Needs numpy, onnxruntime and pillow, and MODEL.json beside the model; nothing else. Results are
-drawn into the folder, and written there as results.json.
+drawn into the folder, and written there as results.json. With --truth they are measured instead:
+TRUTH is a folder of classes, a folder of maps, or a COCO json (which needs pycocotools).
 """
 import argparse
 import json
@@ -54,8 +55,11 @@ def prepare(pixels: np.ndarray, facts: dict) -> tuple:
         side = resize['edge']
         new = (side, int(side * width / height)) if width >= height else (
             int(side * height / width), side)
-    else:  # 'fit': as large as goes in
-        scale = min(size[0] / height, size[1] / width)
+    else:  # 'fit': as the config does it, and as large as goes in
+        scale = min(size[0] / height, size[1] / width, resize.get('factor', np.inf))
+        if resize.get('scale'):
+            sides, ours = sorted(resize['scale']), sorted((height, width))
+            scale = min(scale, *(side / our for side, our in zip(sides, ours)))
         new = int(height * scale + 0.5), int(width * scale + 0.5)
     pixels = scaled(pixels, new, resize)
     y, x = (max(round((a - b) / 2), 0) if resize['how'] == 'edge' else 0 for a, b in zip(new, size))
@@ -88,6 +92,14 @@ def between(new: int, old: int) -> tuple:
     return low, np.minimum(low + 1, old - 1), (at - low).astype(np.float32)
 
 
+def enlarged(maps: np.ndarray, size: tuple) -> np.ndarray:
+    """Maps (n, h, w) of numbers at another size."""
+    (y0, y1, fy), (x0, x1, fx) = (between(new, old) for new, old in zip(size, maps.shape[1:]))
+    rows = maps[:, :, x0] * (1 - fx) + maps[:, :, x1] * fx
+    fy = fy[:, None]
+    return rows[:, y0] * (1 - fy) + rows[:, y1] * fy
+
+
 def top(answers: dict, facts: dict, seen, size) -> dict:
     """The five likeliest classes."""
     (scores,) = answers['scores']
@@ -98,11 +110,7 @@ def top(answers: dict, facts: dict, seen, size) -> dict:
 
 def labels(answers: dict, facts: dict, seen, size) -> dict:
     """The class of each pixel of the picture."""
-    logits = answers['logits'][0][:, :seen[0], :seen[1]]
-    (y0, y1, fy), (x0, x1, fx) = (between(new, old) for new, old in zip(size, seen))
-    rows = logits[:, :, x0] * (1 - fx) + logits[:, :, x1] * fx
-    fy = fy[:, None]
-    logits = rows[:, y0] * (1 - fy) + rows[:, y1] * fy
+    logits = enlarged(answers['logits'][0][:, :seen[0], :seen[1]], size)
     if len(logits) == 1:  # two classes, told apart by one number
         return {'labels': (1 / (1 + np.exp(-logits[0])) > facts['threshold']).astype(np.int64)}
     return {'labels': logits.argmax(axis=0)}
@@ -118,10 +126,26 @@ def instances(answers: dict, facts: dict, seen, size) -> dict:
                    box=np.clip(box, 0, [*size[::-1]] * 2).tolist())
         if facts.get('category_ids'):
             row['category_id'] = facts['category_ids'][label]
-        if 'masks' in answers:
+        if facts.get('masks') == 'picture':
+            row['mask'] = of_picture(answers['masks'][i], facts, seen, size)
+            row['box'] = around(row['mask'])
+        elif 'masks' in answers:
             row['mask'] = paste(answers['masks'][i], box, size) >= facts['mask_thr']
         rows.append(row)
     return {'instances': rows}
+
+
+def of_picture(logits: np.ndarray, facts: dict, seen: tuple, size: tuple) -> np.ndarray:
+    """A mask of a picture (h, w), bool, from coarse logits of the picture padded."""
+    whole = enlarged(logits[None], facts['padded'])[:, :seen[0], :seen[1]]
+    return enlarged(whole, size)[0] > 0
+
+
+def around(mask: np.ndarray) -> list:
+    """The box (x1, y1, x2, y2) around a mask."""
+    (x1, x2), (y1, y2) = ((at[0], at[-1] + 1) if len(at) else (0, 0) for at in (
+        np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))))
+    return [float(x1), float(y1), float(x2), float(y2)]
 
 
 def paste(mask: np.ndarray, box: np.ndarray, size: tuple) -> np.ndarray:
@@ -182,23 +206,118 @@ def plain(seen: dict) -> dict:
             for key, rows in seen.items()}
 
 
-def main() -> None:
+def found_in(words: list) -> list:
+    """Pictures among paths and in the folders among them: (folder or parent, path) each."""
+    kinds, pairs = Image.registered_extensions(), []
+    for word in map(Path, words):
+        inside = sorted(path for path in word.rglob('*') if path.suffix.lower() in kinds)
+        pairs += [(word, path) for path in inside] if word.is_dir() else [(word.parent, word)]
+    return pairs
+
+
+def opened(path) -> Image.Image:
+    return ImageOps.exif_transpose(Image.open(path)).convert('RGB')
+
+
+def measure(model, pairs: list, truth) -> dict:
+    """What tools/test.py measures: accuracy and mean recall, mIoU and aAcc, or COCO's AP."""
+    return {'cls': of_classes, 'seg': of_maps, 'det': of_objects}[model.facts['task']](
+        model, pairs, Path(truth))
+
+
+def of_classes(model, pairs: list, truth: Path) -> dict:
+    """Percent; the class of a picture is the name of its folder in `truth`."""
+    classes = model.facts['classes']
+    if not model.facts['one_label']:
+        raise ValueError('--truth is for classifiers of one label, this one gives several: take '
+                         'results.json.')
+    table = np.zeros([len(classes)] * 2, np.int64)  # [class, answer]
+    for _, path in pairs:
+        label = classes.index(path.resolve().relative_to(truth.resolve()).parts[0])
+        table[label, model(opened(path))['top'][0]['label']] += 1
+    there = table.sum(1) > 0
+    return {'accuracy/top1': 100 * table.trace() / table.sum(),
+            'single-label/recall': 100 * (table.diagonal()[there] / table.sum(1)[there]).mean()}
+
+
+def of_maps(model, pairs: list, truth: Path) -> dict:
+    """Percent; the map of a picture has its place and name in `truth`, and the data's suffix."""
+    facts = model.facts
+    table = np.zeros([len(facts['classes'])] * 2, np.int64)
+    numbers = np.full(256, -1)
+    numbers[facts['map_numbers']] = np.arange(len(facts['classes']))
+    for folder, path in pairs:
+        name = str(path.relative_to(folder))
+        stem = name[:-len(facts['suffixes'][0])] if name.endswith(facts['suffixes'][0]) \
+            else str(Path(name).with_suffix(''))
+        right = numbers[np.asarray(Image.open(truth / (stem + facts['suffixes'][1])))]
+        there = right >= 0
+        answer = model(opened(path))['labels']
+        table += np.bincount(right[there] * len(table) + answer[there],
+                             minlength=table.size).reshape(table.shape)
+    hits, union = table.diagonal(), table.sum(0) + table.sum(1) - table.diagonal()
+    return {'aAcc': 100 * hits.sum() / table.sum(),
+            'mIoU': 100 * (hits / np.maximum(union, 1))[table.sum(1) > 0].mean()}
+
+
+def of_objects(model, pairs: list, truth: Path) -> dict:
+    from pycocotools import mask
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    coco = COCO(str(truth))
+    ids = {row['file_name']: row['id'] for row in coco.dataset['images']}
+    rows, used, found = [], [], {}
+    for folder, path in pairs:
+        number = ids.get(path.relative_to(folder).as_posix())
+        if number is None:
+            continue
+        used.append(number)
+        for row in model(opened(path))['instances']:
+            x1, y1, x2, y2 = row['box']
+            rows.append(dict(image_id=number, category_id=row['category_id'], score=row['score'],
+                             bbox=[x1, y1, x2 - x1, y2 - y1]))
+            if 'mask' in row:
+                rows[-1]['segmentation'] = mask.encode(np.asfortranarray(row['mask']))
+    for kind in ('bbox', 'segm'):
+        key = dict(bbox='bbox', segm='segmentation')[kind]
+        if not rows or key not in rows[0]:
+            continue
+        # Areas are those of boxes for boxes, and of masks for masks.
+        chosen = [{name: value for name, value in row.items() if name in (
+            'image_id', 'category_id', 'score', key)} for row in rows]
+        told = COCOeval(coco, coco.loadRes(chosen), kind)
+        told.params.imgIds, told.params.catIds = used, model.facts['category_ids']
+        told.evaluate()
+        told.accumulate()
+        told.summarize()
+        found.update({f'{kind}_mAP': told.stats[0], f'{kind}_mAP_50': told.stats[1]})
+    return found
+
+
+def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('model')
-    parser.add_argument('pictures', nargs='+')
+    parser.add_argument('pictures', nargs='+', help='pictures, or folders of them')
     parser.add_argument('--out', default='results', help='folder for what is drawn')
     parser.add_argument('--score', type=float, default=0.3, help='of what is drawn, at least')
-    args = parser.parse_args()
+    parser.add_argument('--truth', help='measure by it: folder of classes, of maps, or COCO json')
+    args = parser.parse_args(argv)
+    pairs = found_in(args.pictures)
+    if args.truth:
+        print(json.dumps(measure(Model(args.model), pairs, args.truth)))
+        return
     model, out, records = Model(args.model), Path(args.out), []
     out.mkdir(parents=True, exist_ok=True)
-    for name in args.pictures:
-        picture = ImageOps.exif_transpose(Image.open(name)).convert('RGB')
+    for _, name in pairs:
+        picture = opened(name)
         seen = model(picture)
         draw(picture, seen, model.facts, args.score).save(out / f'{Path(name).stem}.png')
         if 'labels' in seen:
-            Image.fromarray(seen['labels'].astype(np.uint8)).save(
+            numbers = np.array(model.facts['map_numbers'], np.uint8)  # those of the user's maps
+            Image.fromarray(numbers[seen['labels']]).save(
                 out / f'{Path(name).stem}_labels.png')
-        records.append(dict(file=name, size=list(picture.size), **plain(seen)))
+        records.append(dict(file=str(name), size=list(picture.size), **plain(seen)))
     (out / 'results.json').write_text(json.dumps(records), encoding='utf-8')
     print(f'looked at {len(records)} pictures, see {out}')
 

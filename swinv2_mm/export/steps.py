@@ -12,7 +12,6 @@ from swinv2_mm.utils.errors import UserError
 
 # Operations of mmcv that ONNX lacks, or numbers that depend on what is in the picture.
 UNTRACEABLE = {
-    'Mask2FormerHead': 'it samples by an operation of mmcv',
     'CCHead': 'it attends by an operation of mmcv',
     'PSAHead': 'it attends by an operation of mmcv',
     'DMHead': 'it filters each picture by weights made from it',
@@ -78,6 +77,9 @@ def _of_segmentor(model: nn.Module) -> str:
         for base in type(head).__mro__:
             if base.__name__ in UNTRACEABLE:
                 raise refusal(head, UNTRACEABLE[base.__name__])
+        if hasattr(head, 'pixel_decoder') and hasattr(head, 'level_embed'):
+            from .queries import check_pixels
+            check_pixels(head)
     if model.out_channels > 1:
         return 'argmax'
     if not hasattr(heads, 'threshold'):  # of a cascade, or of heads that are made of others

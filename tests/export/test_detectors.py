@@ -69,7 +69,7 @@ def test_a_detector_of_fixed_shapes_finds_what_mmdet_finds(tmp_path, change):
         ours = [out.numpy() for out in ready(model)(image)]
     theirs = [out.numpy() for out in steps.predicted(model, 'boxes', image)]
     assert len(theirs[0]) > 10 and ours[3].shape[1:] == (28, 28)
-    found = detections.whole(ours, SIZE, 0.5)
+    found = detections.whole(ours, SIZE, dict(mask_thr=0.5))
     for one, other in zip(found[:3], theirs[:3]):
         assert np.abs(one - other).max() < 1e-4
     assert (found[3] != theirs[3]).mean() < 1e-4
@@ -196,7 +196,7 @@ def test_a_file_that_finds_otherwise_is_refused():
     images = [np.zeros((1, 3, 50, 50), np.uint8)]
 
     def compare(*other):
-        return detections.compare(lambda image: list(other), lambda image: rows, 0.5, images)
+        return detections.compare(lambda image: list(other), lambda image: rows, {}, images)
 
     assert compare(*rows) == dict(boxes=0.0, scores=0.0, alone=0.0)
     for other, said in (((rows[0] + 0.02, *rows[1:]), 'boxes differ by 0.02'),

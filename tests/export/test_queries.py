@@ -1,4 +1,4 @@
-"""DINO outside of PyTorch: what mmdet finds, with deformable attention as samples of maps."""
+"""DINO and Mask2Former outside of PyTorch, with deformable attention as samples of maps."""
 import pytest
 import torch
 from conftest import awaken
@@ -16,13 +16,38 @@ SIZE = (64, 96)
 def dino():
     """DINO of mmdet with a small backbone and two layers, weights random but awake."""
     cfg = Config.fromfile(ROOT / 'configs/_base_/models/dino.py').model
-    cfg.backbone.update(arch=ARCH, window_size=4, drop_path_rate=0.0)
     cfg.neck.in_channels = CHANNELS[1:]
     cfg.num_queries, cfg.test_cfg.max_per_img = 40, 30
     cfg.encoder.num_layers = cfg.decoder.num_layers = 2
     cfg.bbox_head.num_classes = 5
+    return built(cfg, 'mmdet')
+
+
+def masks(kind):
+    """Mask2Former of mmdet for instances, or of mmseg, as `dino`."""
+    cfg = Config.fromfile(ROOT / f'configs/_base_/models/mask2former_{kind}.py').model
+    head = cfg.panoptic_head if kind == 'instance' else cfg.decode_head
+    head.update(in_channels=CHANNELS, num_queries=20)
+    head.pixel_decoder.encoder.num_layers, head.transformer_decoder.num_layers = 1, 2
+    if kind == 'instance':
+        cfg.panoptic_fusion_head.num_things_classes = head.num_things_classes = 5
+        head.loss_cls.class_weight = [1.0] * 6
+        cfg.test_cfg.max_per_image = 30
+    else:
+        head.num_classes, head.loss_cls.class_weight = 5, [1.0] * 6
+        cfg.data_preprocessor.test_cfg = dict(size_divisor=32)
+    model = built(cfg, 'mmdet' if kind == 'instance' else 'mmseg')
+    head = model.panoptic_head if kind == 'instance' else model.decode_head
+    head.query_feat.weight *= 4  # or all queries see the same
+    head.mask_embed[-1].bias *= 0
+    head.pixel_decoder.mask_feature.bias *= 0
+    return model
+
+
+def built(cfg, scope):
+    cfg.backbone.update(arch=ARCH, window_size=4, drop_path_rate=0.0)
     torch.manual_seed(0)
-    with DefaultScope.overwrite_default_scope('mmdet'):
+    with DefaultScope.overwrite_default_scope(scope):
         model = MODELS.build(cfg).eval()
         model.init_weights()
     awaken(model.backbone)
@@ -39,8 +64,8 @@ def ready(model):
     return graphs.Pixels(model, 'whole').eval()
 
 
-def random_image():
-    return torch.randint(0, 256, (1, 3, *SIZE), dtype=torch.uint8,
+def random_image(batch=1, size=SIZE):
+    return torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8,
                          generator=torch.Generator().manual_seed(0))
 
 
@@ -64,6 +89,41 @@ def test_dino_in_onnxruntime_finds_what_mmdet_finds(tmp_path):
     checks.differences(model, checks.runner(file, '.onnx', 1), [random_image().numpy()])
     kinds = [node.op_type for node in onnx.load(file).graph.node]
     assert kinds.count('GridSample') == 2 * 2 * 4  # layers of both, levels
+
+
+def test_mask2former_of_fixed_shapes_finds_what_mmdet_finds():
+    model, size = masks('instance'), (70, 100)  # mmdet pads it
+    graphs.check_part(model, 'whole', size)
+    pixels = ready(model)
+    image = random_image(size=size).numpy()
+    found = checks.differences(pixels, lambda image: checks.answers(pixels, image), [image])
+    assert found['alone'] == 0 and found['masks'] == 0 and found['boxes'] == 0
+    rows = steps.predicted(model, 'boxes', torch.from_numpy(image))
+    assert len(rows[0]) == 30 and rows[1].max() > 1.1 * rows[1].min()
+    assert rows[0].std(dim=0).max() > 5 and 0.01 < rows[3].float().mean() < 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['instance', 'semantic'])
+def test_mask2former_in_onnxruntime_answers_as_its_library_does(tmp_path, kind):
+    for name in ('onnx', 'onnxscript', 'onnxruntime'):
+        pytest.importorskip(name, reason=f'{name} is not installed')
+    model, file = ready(masks(kind)), tmp_path / 'masks.onnx'
+    size = (70, 100) if kind == 'instance' else SIZE
+    graphs.write(graphs.trace(model, size), file, model)
+    image = random_image(1 if kind == 'instance' else 2, size).numpy()
+    checks.differences(model, checks.runner(file, '.onnx', 1), [image])
+
+
+def test_other_maps_and_panoptic_results_of_mask2former_are_refused_by_name():
+    model = masks('instance')
+    model.panoptic_fusion_head.test_cfg.instance_on = False
+    with pytest.raises(UserError, match='MaskFormerFusionHead is not: it joins .*instance_on=True'):
+        ready(model)
+    model = masks('semantic')
+    model.decode_head.pixel_decoder = torch.nn.Identity()
+    with pytest.raises(UserError, match='Identity is not: .* MSDeformAttnPixelDecoder may stand'):
+        ready(model)
 
 
 def test_a_size_that_dino_would_pad_is_refused():

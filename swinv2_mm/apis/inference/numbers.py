@@ -21,20 +21,29 @@ def of_maps(cfg: Config, classes: list[str]) -> list[int]:
 
     dataset = next(datasets_in(cfg.test_dataloader.dataset))
     kind = DATASETS.get(dataset.type)
-    meta = dict(reduce_zero_label=_reduces(kind, dataset),
+    meta = dict(reduce_zero_label=bool(_setting(kind, dataset, 'reduce_zero_label')),
                 label_map=kind.get_label_map(tuple(classes)))
     return map_numbers(meta, len(classes))
 
 
-def _reduces(kind: type, dataset: dict) -> bool:
-    """Whether a data set of mmseg takes 0 for what is left out, and 1 for its first class."""
-    if 'reduce_zero_label' in dataset:
-        return bool(dataset['reduce_zero_label'])
-    for parent in kind.__mro__:  # those of ADE20K and others do it unless told otherwise
-        setting = inspect.signature(parent.__init__).parameters.get('reduce_zero_label')
+def suffixes_of(cfg: Config) -> list[str]:
+    """How the names of pictures and of their maps end in mmseg's test data."""
+    from mmseg.registry import DATASETS
+
+    dataset = next(datasets_in(cfg.test_dataloader.dataset))
+    kind = DATASETS.get(dataset.type)
+    return [_setting(kind, dataset, name) for name in ('img_suffix', 'seg_map_suffix')]
+
+
+def _setting(kind: type, dataset: dict, name: str):
+    """A setting of a data set; its class has a default, such as ADE20K's to reduce labels."""
+    if name in dataset:
+        return dataset[name]
+    for parent in kind.__mro__:
+        setting = inspect.signature(parent.__init__).parameters.get(name)
         if setting is not None:
-            return bool(setting.default)
-    return False
+            return setting.default
+    return None
 
 
 def of_categories(cfg: Config, classes: list[str]) -> list[int] | None:
