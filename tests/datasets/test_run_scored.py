@@ -173,6 +173,9 @@ ADVICE = [
         dict(type='Resize', scale=(48, 32)), dict(type='CenterCrop', crop_size=(48, 32)))),
     ('moved', changed(lambda root: sets.detection(root, masks=False), of_voc),
      'resizes boxes that were loaded before', load_last),
+    ('no masks', det(lambda c: c.train_dataloader.dataset.pipeline[1].update(with_mask=False)),
+     'model.roi_head.mask_head learns from', lambda cfg, said, root:
+     cfg.train_dataloader.dataset.pipeline[1].update(with_mask=True)),
     ('other truth', det(packed(('img_id', 'ori_shape'))), 'nothing to score by',
      lambda cfg, said, root: cfg.val_evaluator.update(
          ann_file=re.search("set it to '(.*)'[.]$", said)[1])),

@@ -118,4 +118,18 @@ def moved(run: Run) -> Iterator[Finding]:
                               'put LoadAnnotations after the steps that resize')
 
 
-CHECKS = (other_task, best, endless, moved)
+def unloaded(run: Run) -> Iterator[Finding]:
+    """A head that learns masks is given them."""
+    roi = run.model.get('roi_head')
+    if run.scope != 'mmdet' or not isinstance(roi, dict) or not roi.get('mask_head'):
+        return
+    for dataset in run.datasets('train') if 'train' in run.splits else ():
+        loads = [step for step in steps_in(dataset.get('pipeline'))
+                 if kind(step) == 'LoadAnnotations']
+        if loads and not any(step.get('with_mask') for step in loads):
+            yield Finding('no masks', 'train_dataloader.dataset.pipeline', 'loads no masks, which '
+                          'model.roi_head.mask_head learns from', 'set with_mask=True of '
+                          'LoadAnnotations, or model.roi_head.mask_head=None')
+
+
+CHECKS = (other_task, best, unloaded, endless, moved)
