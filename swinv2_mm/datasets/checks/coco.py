@@ -88,6 +88,7 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
             yield finding._replace(kind='nothing to learn',
                                    cure='label something, or set ann_file')
     yield from taught
+    wanted.run.count(where, len(objects.images))
     yield from _too_small(objects, dataset, path, where)
     names = [image.get('file_name') for image in objects.images.values()]
     names = [name for name in names if isinstance(name, str) and not leads_out(name, folder, root)]
