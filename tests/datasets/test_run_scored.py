@@ -137,6 +137,12 @@ def one_below(cfg, said, root):
             (root / split / name).rename(root / split / f'{name}s')
 
 
+def one_name_twice(root):
+    content = sets.objects()
+    content['categories'].append(dict(id=3, name='red'))
+    return sets.detection(root, train=content)
+
+
 def texts(**fields):
     return spoilt(**fields), lambda cfg, said, root: (
         sets.put(root, 'train', sets.objects()), said.index('write whole numbers, no text'))
@@ -215,6 +221,8 @@ ADVICE = [
         cfg.train_dataloader.dataset.filter_cfg.update(min_size=int(
             re.search('to at most ([0-9]+)', said)[1]))),
     ('set-up', splits_as_classes, "('Train', 'valid'), which are splits", one_below),
+    ('set-up', one_name_twice, "got 'red' for the ids (1, 3)", lambda cfg, said, root:
+     sets.put(root, 'train', sets.objects())),
     *(('no field', make, "'1'", mend) for make, mend in (
         texts(image_id='1'), texts(second=dict(category_id='1')), texts(second=dict(id='1')))),
     ('unread', det(lambda c: c.update(optimizer=dict(type='AdamW', lr=1e-4))),

@@ -136,6 +136,12 @@ def _check_classes(classes: tuple, content: dict, path: str, where: str, wanted,
     What is advised depends on the other splits: what mends one must not break another.
     """
     names = tuple(category['name'] for category in content['categories'])
+    twice = next((name for name in classes if names.count(name) > 1), None)
+    if twice and classes.count(twice) == 1:
+        ids = [c.get('id') for c in content['categories'] if c['name'] == twice]
+        raise UserError(f'{path} must name each category once, got {twice!r} for the ids '
+                        f'{short(ids)}: give these objects one category_id, or the categories two '
+                        'names.')
     if classes == (names if lvis else tuple(name for name in names if name in classes)):
         return
     if lvis and set(classes) < set(names):
