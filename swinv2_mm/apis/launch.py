@@ -43,7 +43,12 @@ def override(cfg: Config, options: dict, testing: bool | None = None,
         beside, names = cfg._cfg_dict, key.split('.')
         for depth, name in enumerate(names):
             if isinstance(beside, (list, tuple)):
-                if not name.isdigit() or int(name) >= len(beside):
+                if not name.isdigit():
+                    here = '.'.join(names[:depth])
+                    raise UserError(f'--cfg-options {key}: {here} is a list of {len(beside)}: give '
+                                    f'the number of one, such as {here}.0.'
+                                    f'{".".join(names[depth:])}.')
+                if int(name) >= len(beside):
                     break  # mmengine has a sentence for it
                 beside = beside[int(name)]
             elif not isinstance(beside, dict):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from mmengine.config import Config
 
-from swinv2_mm.datasets.checks.unread import READ, TESTING, TRAINING
+from swinv2_mm.datasets.checks.unread import BEFORE, READ, TESTING, TRAINING
 from swinv2_mm.utils.errors import UserError
 
 SHOWN = 6  # places that hold a value
@@ -100,9 +100,12 @@ def tell_unread(before: Config, cfg: Config, options: dict, testing: bool,
         print(f'Of --cfg-options, this tool does not read {", ".join(other)}, which {tool} does.',
               flush=True)
     unknown = [key for key in options if key.partition('.')[0] not in (*READ, *before)]
+    unknown += [key for key in options if key.startswith('auto_scale_lr.')
+                and key.partition('.')[2] not in ('enable', 'base_batch_size')]
     if unknown:
+        now = {BEFORE[name] for key in unknown if (name := key.partition('.')[0]) in BEFORE}
         print(f'Of --cfg-options, {", ".join(unknown)} is a new name, which mmengine does not '
-              'read.', flush=True)
+              'read' + ''.join(f': set {place}' for place in sorted(now)) + '.', flush=True)
     same = [key for key in options if key not in other and _at(before, key) == (True, _at(
         cfg, key)[1])]
     if same:

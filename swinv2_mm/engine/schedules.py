@@ -33,6 +33,7 @@ class ScheduleHook(Hook):
     def before_run(self, runner) -> None:
         """Keep what the config says, before a checkpoint is put over it."""
         self.own = None
+        _tell_idle(runner)
         schedules = runner.param_schedulers
         if isinstance(runner.optim_wrapper, OptimWrapper) and (
                 schedules is None or isinstance(schedules, list)):
@@ -64,6 +65,17 @@ class ScheduleHook(Hook):
         runner.logger.warning(
             f'The config has other {", ".join([*changed, *ended, *late])} than the checkpoint: the '
             f'config\'s are taken, and the rate goes on at {rates[-1]:.4g}.')
+
+
+def _tell_idle(runner) -> None:
+    """Warn of custom_keys of mmengine's constructor that are in the name of no parameter."""
+    wrapper = runner.cfg.get('optim_wrapper')
+    rules = (wrapper.get('paramwise_cfg') or {}) if isinstance(wrapper, dict) else {}
+    names = [name for name, _ in runner.model.named_parameters()]
+    idle = [key for key in rules.get('custom_keys') or {} if not any(key in n for n in names)]
+    if idle:
+        runner.logger.warning(f'optim_wrapper.paramwise_cfg.custom_keys has {", ".join(idle)}, '
+                              'which is in the name of no parameter and changes nothing.')
 
 
 def _state(schedule) -> dict:

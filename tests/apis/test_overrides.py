@@ -63,10 +63,25 @@ def test_a_preprocessor_beside_that_of_the_model_is_refused(tmp_path):
     assert list(cfg.model.data_preprocessor.size) == [4, 4]
 
 
+def test_one_of_a_list_is_named_by_its_number():
+    cfg = Config.fromfile(ROOT / 'configs/demo/det_nano.py')
+    with pytest.raises(UserError) as caught:
+        launch.override(cfg, parsed('model.roi_head.bbox_head.num_classes=7'))
+    assert 'model.roi_head.bbox_head is a list of 3: give the number of one' in str(caught.value)
+    key = re.search('such as (.*)[.]$', str(caught.value))[1]
+    launch.override(cfg, parsed(f'{key}=7'))
+    assert cfg.model.roi_head.bbox_head[0].num_classes == 7
+
+
 @pytest.mark.parametrize('option, testing, said', [
     ('test_dataloader.batch_size=3', False, 'this tool does not read test_dataloader.batch_size'),
     ('train_cfg.max_iters=3', True, 'train_cfg.max_iters, which tools/train.py does'),
     ('nothing.at_all=3', False, 'nothing.at_all is a new name, which mmengine does not read'),
+    ('optimizer.lr=0.1', False, 'mmengine does not read: set optim_wrapper.optimizer.'),
+    ('data.samples_per_gpu=2', False, 'not read: set train_dataloader, val_dataloader and'),
+    ('auto_scale_lr.enabled=True', False, 'auto_scale_lr.enabled is a new name'),
+    ('auto_scale_lr.base_batch_size=16', False, None),
+    ('find_unused_parameters=True', False, None),
     ('train_dataloader.batch_size=4', False, 'is so in the config already'),
     ('train_dataloader.batch_size=3', False, None),
     ('model.test_cfg.rcnn.score_threshold=0.5', True, 'is a new name beside mask_thr_binary, max_'),

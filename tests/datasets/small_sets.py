@@ -63,11 +63,13 @@ def detection(root, train=None, val=None, masks=True, metric=('bbox', 'segm')):
     def loader(split, content):
         return dict(batch_size=2, dataset=part(split, content or objects()))
 
-    evaluator = dict(type='CocoMetric', ann_file=f'{root}/val.json', metric=list(metric))
-    head = dict(type='Shared2FCBBoxHead', num_classes=2)
+    evaluator = dict(type='CocoMetric', ann_file=f'{root}/val.json',
+                     metric=[name for name in metric if masks or name != 'segm'])
+    heads = dict(bbox_head=dict(type='Shared2FCBBoxHead', num_classes=2))
+    if masks:
+        heads['mask_head'] = dict(type='FCNMaskHead', num_classes=2)
     return Config(dict(
-        default_scope='mmdet', model=dict(type='MaskRCNN', roi_head=dict(
-            bbox_head=head, mask_head=dict(type='FCNMaskHead', num_classes=2))),
+        default_scope='mmdet', model=dict(type='MaskRCNN', roi_head=heads),
         train_dataloader=loader('train', train), val_dataloader=loader('val', val),
         test_dataloader=loader('val', val), val_evaluator=evaluator, test_evaluator=evaluator))
 

@@ -66,6 +66,7 @@ def coco(root):
              segmentation=[sets.polygon(76, 5, 20, 10)])]  # half a pixel over
     for dataset in (cfg.train_dataloader.dataset, cfg.val_dataloader.dataset):
         dataset.pipeline[1].with_mask = True
+    cfg.model.roi_head.mask_head = dict(type='FCNMaskHead', num_classes=80)
     cfg.val_evaluator.metric = ['bbox', 'segm']
     put(root, content)
     return cfg

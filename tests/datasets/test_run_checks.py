@@ -323,7 +323,7 @@ def test_class_weights_are_of_training_alone(tmp_path):
 def test_a_schedule_that_ends_before_the_training_is_told(tmp_path):
     cfg = sets.detection(tmp_path)
     cfg.train_cfg = dict(max_epochs=24)
-    cfg.param_scheduler = [dict(type='LinearLR', by_epoch=False, end=500),
+    cfg.param_scheduler = [dict(type='LinearLR', by_epoch=False, end=5),
                            dict(type='CosineAnnealingLR', begin=0, end=12, T_max=12)]
     assert 'ends after 12 of 24 epochs' in found(cfg, level='warning')['schedule']
     cfg.param_scheduler[1].update(end=24, T_max=24)

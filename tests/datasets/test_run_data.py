@@ -121,7 +121,7 @@ ADVICE = [
         dict(attributes=dict(angle=90)))),
     ('dark', deep(4000), 'hold numbers up to 4000 of the 65535', eight_bits),
     ('dark', deep(16383, channels=(3,)), 'up to 16383', eight_bits),
-    *(('no masks', spoilt(second=dict(segmentation=mask), of=of, masks=of == 'train'),
+    *(('no masks', spoilt(second=dict(segmentation=mask), of=of),
        'annotation 2, 1 of 6', lambda cfg, said, root, of=of: rewrite(
            root, lambda entry: entry.update(segmentation=runs_of(entry)), of))
       for mask in (None, []) for of in ('train', 'val')),

@@ -137,6 +137,12 @@ def one_below(cfg, said, root):
             (root / split / name).rename(root / split / f'{name}s')
 
 
+def one_name_twice(root):
+    content = sets.objects()
+    content['categories'].append(dict(id=3, name='red'))
+    return sets.detection(root, train=content)
+
+
 def texts(**fields):
     return spoilt(**fields), lambda cfg, said, root: (
         sets.put(root, 'train', sets.objects()), said.index('write whole numbers, no text'))
@@ -173,6 +179,9 @@ ADVICE = [
         dict(type='Resize', scale=(48, 32)), dict(type='CenterCrop', crop_size=(48, 32)))),
     ('moved', changed(lambda root: sets.detection(root, masks=False), of_voc),
      'resizes boxes that were loaded before', load_last),
+    ('no masks', det(lambda c: c.train_dataloader.dataset.pipeline[1].update(with_mask=False)),
+     'model.roi_head.mask_head learns from', lambda cfg, said, root:
+     cfg.train_dataloader.dataset.pipeline[1].update(with_mask=True)),
     ('other truth', det(packed(('img_id', 'ori_shape'))), 'nothing to score by',
      lambda cfg, said, root: cfg.val_evaluator.update(
          ann_file=re.search("set it to '(.*)'[.]$", said)[1])),
@@ -180,6 +189,26 @@ ADVICE = [
      'whose objects the metric counts as missed', leave_out),
     ('part of the set', det(lambda c: c.val_dataloader.update(num_batch_per_epoch=1)),
      'ends the val split early', leave_out),
+    ('part of the set', det(lambda c: setattr(c.val_dataloader, 'dataset', dict(
+        type='RepeatDataset', times=2, dataset=c.val_dataloader.dataset))),
+     'gives pictures more than once', lambda cfg, said, root: setattr(
+         cfg.val_dataloader, 'dataset', cfg.val_dataloader.dataset.dataset)),
+    ('ids collide', det(lambda c: setattr(c.val_dataloader, 'dataset', dict(
+        type='ConcatDataset', datasets=[c.val_dataloader.dataset] * 2))), 'with itself',
+     lambda cfg, said, root: cfg.val_dataloader.dataset.datasets.pop()),
+    ('class order', seg(lambda c: c.val_dataloader.dataset.update(reduce_zero_label=True)),
+     'differ by one', lambda cfg, said, root: cfg.val_dataloader.dataset.update(
+         reduce_zero_label=False)),
+    ('ignored number', seg(lambda c: c.val_evaluator.update(ignore_index=[255])),
+     'ignore_index=[255]', lambda cfg, said, root: cfg.val_evaluator.update(ignore_index=255)),
+    ('other task', film(lambda c: c.val_dataloader.dataset.update(
+        multi_class=True, num_classes=3)), 'counts one label a film', lambda cfg, said, root:
+        cfg.val_evaluator.update(metric_list=re.search("set it to '(.*)'", said)[1])),
+    *(('nothing to learn', changed(make, lambda c: c.train_dataloader.update(
+        batch_size=8, drop_last=True)), 'of 3 samples where batch_size is 8',
+       lambda cfg, said, root: cfg.train_dataloader.update(batch_size=int(
+           re.search('to at most ([0-9]+)', said)[1])))
+      for make in (sets.detection, sets.maps, sets.folders, sets.listed, sets.films)),
     ('one class', one_channel, 'out_channels is 1 under a softmax', lambda cfg, said, root:
      cfg.merge_from_dict({re.search(r'set (\S+)=True', said)[1]: True})),
     ('nothing to learn', boxes_of_others, "none of the classes 'red'", with_red),
@@ -192,6 +221,8 @@ ADVICE = [
         cfg.train_dataloader.dataset.filter_cfg.update(min_size=int(
             re.search('to at most ([0-9]+)', said)[1]))),
     ('set-up', splits_as_classes, "('Train', 'valid'), which are splits", one_below),
+    ('set-up', one_name_twice, "got 'red' for the ids (1, 3)", lambda cfg, said, root:
+     sets.put(root, 'train', sets.objects())),
     *(('no field', make, "'1'", mend) for make, mend in (
         texts(image_id='1'), texts(second=dict(category_id='1')), texts(second=dict(id='1')))),
     ('unread', det(lambda c: c.update(optimizer=dict(type='AdamW', lr=1e-4))),
@@ -202,6 +233,17 @@ ADVICE = [
     ('unread', det(lambda c: c.update(train_pipeline=[dict(type='LoadImageFromFile')])),
      'set train_dataloader.dataset.pipeline', lambda cfg, said, root: cfg.update(
          train_pipeline=cfg.train_dataloader.dataset.pipeline)),
+    ('schedule', det(lambda c: c.update(train_cfg=dict(max_epochs=3, val_begin=4))),
+     'there is no validation', lambda cfg, said, root: cfg.train_cfg.update(val_begin=3)),
+    ('schedule', det(lambda c: (best('auto')(c), setattr(c, 'train_cfg', dict(max_iters=9)),
+                                c.default_hooks.checkpoint.update(interval=1))),
+     'no checkpoint before its end', lambda cfg, said, root:
+     cfg.default_hooks.checkpoint.update(by_epoch=False)),
+    *(('schedule', det(lambda c, loop=loop: c.update(train_cfg=loop, param_scheduler=[dict(
+        type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=500)])),
+       f'and the training has {steps}:', lambda cfg, said, root: cfg.param_scheduler[0].update(
+           end=int(re.search('a tenth of them, ([0-9]+)', said)[1])))
+      for loop, steps in ((dict(max_epochs=30), 60), (dict(max_iters=90), 90))),
     ('schedule', det(lambda c: c.update(train_cfg=dict(max_epochs=4), param_scheduler=[dict(
         type='MultiStepLR', milestones=[8, 11])])), 'it never falls', lambda cfg, said, root:
         cfg.param_scheduler[0].update(milestones=[3])),

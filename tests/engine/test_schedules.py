@@ -39,14 +39,15 @@ def warmed(end):
             cosine(end)]
 
 
-def run(folder, epochs, schedule, resume=False, lr=1e-3, decay=0.05):
+def run(folder, epochs, schedule, resume=False, lr=1e-3, decay=0.05, **keys):
     hook = Rates()
     data = [dict(inputs=torch.ones(1) * i) for i in range(6)]
+    wrapper = dict(optimizer=dict(type='AdamW', lr=lr, weight_decay=decay),
+                   paramwise_cfg=dict(bias_lr_mult=2.0, custom_keys=keys))
     runner = Runner(
         Line(), str(folder), train_dataloader=DataLoader(data, batch_size=2),
         train_cfg=dict(by_epoch=True, max_epochs=epochs), resume=resume,
-        optim_wrapper=dict(optimizer=dict(type='AdamW', lr=lr, weight_decay=decay),
-                           paramwise_cfg=dict(bias_lr_mult=2.0)),
+        optim_wrapper=wrapper, cfg=dict(optim_wrapper=wrapper),
         param_scheduler=schedule, default_hooks=dict(checkpoint=dict(
             type='CheckpointHook', interval=1)), custom_hooks=[dict(
                 type='swinv2_mm.ScheduleHook')], experiment_name=f'{folder}{epochs}{resume}{lr}')
@@ -102,3 +103,10 @@ def test_the_same_config_is_left_as_the_checkpoint_has_it(tmp_path):
     assert run(tmp_path / 'cut', 4, warmed(4), resume=True) == whole[6:]
     log = ''.join(path.read_text() for path in (tmp_path / 'cut').glob('*/*.log'))
     assert 'The config has other' not in log
+
+
+def test_rules_for_names_that_no_parameter_has_are_told(tmp_path):
+    run(tmp_path, 1, [cosine(1)], weight=dict(lr_mult=0.5),
+        absolute_pos_embed=dict(decay_mult=0.0))
+    (log,) = tmp_path.rglob('*.log')
+    assert 'custom_keys has absolute_pos_embed, which is in the name of no' in log.read_text()

@@ -5,6 +5,7 @@ that none of them knows more than another:
 
     settings.py         evaluator, loader and model belong together
     scored.py           the metric scores what the model predicts, and pictures as they are
+    course.py           a training has steps, rates, checkpoints and validation
     unread.py           names of the config that nothing reads
     counts.py           so do all numbers of classes
     truth.py            metric and loader read the same, the splits mean the same classes
@@ -77,7 +78,7 @@ def findings(cfg: Config, splits: tuple[str, ...], cache: dict | None = None) ->
 
     `cache` takes the json files that were read: {path: content}.
     """
-    from . import counts, scored, settings, stored, unread
+    from . import counts, course, scored, settings, stored, unread
     from .configured import Run
 
     run = Run(cfg, tuple(splits), {} if cache is None else cache)
@@ -86,8 +87,9 @@ def findings(cfg: Config, splits: tuple[str, ...], cache: dict | None = None) ->
     with DefaultScope.overwrite_default_scope(run.scope or 'mmengine'):
         # Folders of maps and of classes may change without their times: those are read again.
         found = stored.found(run, lambda: _of_data(run)) if run.scope == 'mmdet' else _of_data(run)
-        for check in (*settings.CHECKS, *scored.CHECKS, *counts.CHECKS, *unread.CHECKS):
-            found = [*found, *check(run)]
+        for module in (settings, scored, counts, course, unread):
+            for check in module.CHECKS:
+                found = [*found, *check(run)]
     yield from found
 
 

@@ -31,9 +31,9 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
     ends = tuple(end.lower() for end in dataset.get('extensions') or passed_over.MMPRETRAIN)
     listed = _list_of_images(dataset, root)
     if not listed and '://' not in folder:
-        yield from passed_over.endings(
+        wanted.run.count(where, (yield from passed_over.endings(
             folder, lambda path: path.lower().endswith(ends), ', '.join(ends),
-            f'save them as one of these, or set extensions of {where}.dataset')
+            f'save them as one of these, or set extensions of {where}.dataset')))
     if not dataset.get('with_label', True):
         return
     classes = _classes(dataset, where)
@@ -50,6 +50,7 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
         held = {name: label in used for label, name in enumerate(
             names or range(number or 0))} if lines else {}
         images = [os.path.join(folder, name) for name, _ in lines]
+        wanted.run.count(where, len(images))
     else:
         others = _folders_of_others(wanted, where) if not names else ()
         number = _check_folders(folder, classes, number if name == 'ImageNet' else None, where,

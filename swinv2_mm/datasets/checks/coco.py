@@ -88,6 +88,7 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
             yield finding._replace(kind='nothing to learn',
                                    cure='label something, or set ann_file')
     yield from taught
+    wanted.run.count(where, len(objects.images))
     yield from _too_small(objects, dataset, path, where)
     names = [image.get('file_name') for image in objects.images.values()]
     names = [name for name in names if isinstance(name, str) and not leads_out(name, folder, root)]
@@ -135,6 +136,12 @@ def _check_classes(classes: tuple, content: dict, path: str, where: str, wanted,
     What is advised depends on the other splits: what mends one must not break another.
     """
     names = tuple(category['name'] for category in content['categories'])
+    twice = next((name for name in classes if names.count(name) > 1), None)
+    if twice and classes.count(twice) == 1:
+        ids = [c.get('id') for c in content['categories'] if c['name'] == twice]
+        raise UserError(f'{path} must name each category once, got {twice!r} for the ids '
+                        f'{short(ids)}: give these objects one category_id, or the categories two '
+                        'names.')
     if classes == (names if lvis else tuple(name for name in names if name in classes)):
         return
     if lvis and set(classes) < set(names):

@@ -19,6 +19,7 @@ class Run:
     splits: tuple[str, ...]
     cache: dict = field(default_factory=dict)  # path of json -> its content
     looked_at: set = field(default_factory=set)  # paths of pictures
+    counted: dict = field(default_factory=dict)  # place of a loader -> samples of its data sets
 
     @property
     def scope(self) -> str | None:
@@ -46,6 +47,17 @@ class Run:
             found = found.get('metrics') or [found]
         return [metric for metric in ([found] if isinstance(found, dict) else found)
                 if isinstance(metric, dict)]
+
+    def count(self, where: str, samples: int) -> None:
+        """Enter the samples of one data set of a loader."""
+        self.counted.setdefault(where, []).append(samples)
+
+    def samples(self, split: str) -> int | None:
+        """The samples of a split; None where a wrapper, or no check, tells."""
+        dataset = self.loader(split).get('dataset') or {}
+        known = self.counted.get(f'{split}_dataloader', [])
+        plain = 'dataset' not in dataset and len(known) == len(self.datasets(split))
+        return sum(known) if known and plain else None
 
     @property
     def files(self) -> set[str]:

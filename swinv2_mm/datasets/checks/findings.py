@@ -122,8 +122,8 @@ WARNINGS = {
                 'nothing here; write it for other tools'),
     'trivial top-k': ('top-k of at least as many classes as there are: always 100',
                       'take it out of topk'),
-    'schedule': ('rates that do not go with the training: by other units, too short or too long',
-                 'set the end of param_scheduler'),
+    'schedule': ('rates, checkpoints or validation that do not go with the length of the training',
+                 'set their ends and units'),
     'unread': ('a name of the config that is in nothing that runs', 'set what it stands for'),
 }
 KINDS = ERRORS | WARNINGS

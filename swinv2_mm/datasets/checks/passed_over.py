@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import islice
 
 from swinv2_mm.utils.errors import UserError
@@ -48,8 +48,8 @@ def images_in(folder: str) -> Iterator[str]:
 
 
 def endings(folder: str, is_listed: Callable[[str], bool], allowed: str,
-            cure: str) -> Iterator[Finding]:
-    """Images that the library does not list, by the ends of their names.
+            cure: str) -> Generator[Finding, None, int]:
+    """Images that the library does not list, by the ends of their names; returns how many it does.
 
     Args:
         folder: of the images.
@@ -67,6 +67,7 @@ def endings(folder: str, is_listed: Callable[[str], bool], allowed: str,
         yield Finding('left out', folder, f'holds {len(others)} of {count} images that do not end '
                       f'in {allowed} ({shown}{", ..." * (len(others) > 3)}) and are left out',
                       cure, len(others))
+    return count - len(others)
 
 
 def missing(names: list[str], folder: str, listed_in: str, where: str) -> Iterator[Finding]:

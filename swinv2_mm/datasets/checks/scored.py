@@ -22,6 +22,7 @@ MOVES = ('RandomFlip', 'RandomCrop', 'RandomRotate', 'RandomAffine', 'RandomShif
          'Mosaic', 'CachedMosaic', 'MixUp', 'CachedMixUp', 'CopyPaste', 'Expand',
          'MinIoURandomCrop', 'CutOut', 'RandomErasing')
 SIZES = ('Resize', 'FixScaleResize', 'RandomResize', 'RandomChoiceResize', 'FixShapeResize')
+OF_SEVERAL = ('mean_average_precision', 'mmit_mean_average_precision')  # labels, of a film
 AS_LOADED = ('VOCMetric', 'OpenImagesMetric')  # take the boxes that the pipeline gives
 MASKS = re.compile('mask|solo|yolact|panoptic|inst|detins', re.I)
 
@@ -38,6 +39,12 @@ def other_task(run: Run) -> Iterator[Finding]:
                 yield Finding('other task', place, f'is {name} of {library}, which cannot score '
                               f'what {kind(run.model)} of {own} predicts',
                               f"set one of {own}, such as dict(type='{USUAL[own]}')")
+            elif name == 'AccMetric' and any(
+                    dataset.get('multi_class') for dataset in run.datasets(split)) and not set(
+                        _listed(metric.get('metric_list'))) & set(OF_SEVERAL):
+                yield Finding('other task', f'{place}.metric_list', 'counts one label a film, '
+                              'where multi_class of the data set gives several',
+                              f'set it to {OF_SEVERAL[0]!r}')
             elif name in METRIC_OF_COCO and 'segm' in asked(metric) and not _predicts_masks(
                     run.model):
                 yield Finding('other task', f'{place}.metric', "asks for 'segm', and "
@@ -47,8 +54,11 @@ def other_task(run: Run) -> Iterator[Finding]:
 
 def asked(metric: dict) -> list[str]:
     """What a metric of COCO is asked for."""
-    names = metric.get('metric') or []
-    return [names] if isinstance(names, str) else list(names)
+    return _listed(metric.get('metric'))
+
+
+def _listed(names) -> list[str]:
+    return [names] if isinstance(names, str) else list(names or [])
 
 
 def _predicts_masks(model: dict) -> bool:
@@ -118,4 +128,18 @@ def moved(run: Run) -> Iterator[Finding]:
                               'put LoadAnnotations after the steps that resize')
 
 
-CHECKS = (other_task, best, endless, moved)
+def unloaded(run: Run) -> Iterator[Finding]:
+    """A head that learns masks is given them."""
+    roi = run.model.get('roi_head')
+    if run.scope != 'mmdet' or not isinstance(roi, dict) or not roi.get('mask_head'):
+        return
+    for dataset in run.datasets('train') if 'train' in run.splits else ():
+        loads = [step for step in steps_in(dataset.get('pipeline'))
+                 if kind(step) == 'LoadAnnotations']
+        if loads and not any(step.get('with_mask') for step in loads):
+            yield Finding('no masks', 'train_dataloader.dataset.pipeline', 'loads no masks, which '
+                          'model.roi_head.mask_head learns from', 'set with_mask=True of '
+                          'LoadAnnotations, or model.roi_head.mask_head=None')
+
+
+CHECKS = (other_task, best, unloaded, endless, moved)

@@ -43,6 +43,7 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
     if not built.ann_file:
         yield from _other_endings(built, place)
     pairs = _pairs(built, place, with_maps=loader is not None)
+    wanted.run.count(where, len(pairs))
     if where != 'train_dataloader' and wanted.batch_size > 1:
         steps = DATASETS.build(dict(dataset) | dict(lazy_init=True)).pipeline
         yield from pictures.sizes(pairs, steps, wanted.batch_size, where)

@@ -10,13 +10,12 @@ from collections.abc import Iterator
 
 from mmengine.registry import MODELS
 
-from . import by_epoch, class_of, kind
+from . import class_of, kind
 from .configured import Run
 from .findings import Finding
 
 IGNORED = 255  # by mmseg's heads, metric and padding where nothing else is set
 # Heads whose prediction is of the picture's own size, not of the window that they are given.
-FALLS = ('CosineAnnealingLR', 'PolyLR', 'MultiStepLR')  # rates that get lower
 WHOLE_ONLY = ('MaskFormerHead', 'Mask2FormerHead')
 
 
@@ -41,7 +40,7 @@ def ignored_numbers(run: Run) -> Iterator[Finding]:
         if any(dataset.get('reduce_zero_label') for dataset in run.datasets(split)):
             places['zero'] = IGNORED
             names['zero'] = 'what reduce_zero_label makes of 0'
-    if len(set(places.values())) > 1:
+    if len(set(map(str, places.values()))) > 1:
         said = ', '.join(f'{names[place]}={value}' for place, value in places.items())
         number = IGNORED if 'zero' in places else next(iter(places.values()))
         yield Finding('ignored number', 'config', f'leaves out different numbers: {said}',
@@ -103,6 +102,11 @@ def left_out(run: Run) -> Iterator[Finding]:
             yield Finding('part of the set', f'{place}.drop_last', 'leaves out the last images of '
                           f'the {split} split, which its metric is then not of',
                           'set it to False')
+        wrapper = loader.get('dataset') or {}
+        if run.scope == 'mmdet' and (wrapper.get('times', 1) > 1 or 'oversample_thr' in wrapper):
+            yield Finding('part of the set', f'{place}.dataset', f'is a {kind(wrapper)}, which '
+                          'gives pictures more than once, and what is found twice counts as wrong',
+                          'give the data set inside it alone')
         by_file = any(metric.get('ann_file') for metric in run.evaluators(split))
         if by_file and loader.get('num_batch_per_epoch'):
             yield Finding('part of the set', f'{place}.num_batch_per_epoch', f'ends the {split} '
@@ -121,42 +125,5 @@ def left_out(run: Run) -> Iterator[Finding]:
                               f'True of {place}.dataset')
 
 
-def schedule(run: Run) -> Iterator[Finding]:
-    """Rates change as the training goes on, and until it ends."""
-    loop = run.cfg.get('train_cfg') or {}
-    last = loop.get('max_epochs') or loop.get('max_iters')
-    rates = run.cfg.get('param_scheduler') or []
-    rates = [rates] if isinstance(rates, dict) else rates
-    if 'train' not in run.splits or not last or not isinstance(rates, (list, tuple)):
-        return
-    unit = 'epochs' if by_epoch(loop) else 'iterations'
-    if unit == 'iterations' and any(rate.get('by_epoch', True) for rate in rates):
-        yield Finding('schedule', 'param_scheduler', 'goes by epochs where the training goes by '
-                      'iterations, so that the rate never changes', 'set by_epoch=False, and its '
-                      'numbers in iterations')
-        return
-    rates = [rate for rate in rates if rate.get('by_epoch', True) == by_epoch(loop)]
-    falls = [rate for rate in rates if kind(rate) in FALLS]
-    firsts = [min(rate['milestones']) if rate.get('milestones') else rate.get('begin', 0)
-              for rate in falls]
-    if falls and len(falls) == len(rates) and min(firsts) >= last:
-        yield Finding('schedule', 'param_scheduler', f'lowers the rate after {min(firsts)} {unit} '
-                      f'for the first time, and the training has {last}: it never falls',
-                      f'set milestones (or begin, end) below {last}')
-        return
-    ends = [rate.get('end') or rate.get('begin', 0) + rate['T_max'] if 'T_max' in rate
-            else rate.get('end') for rate in rates if kind(rate) in (*FALLS, 'LinearLR')]
-    if not ends or None in ends or len(ends) < len(rates) or max(ends) == last:
-        return
-    final = rates[ends.index(max(ends))]
-    if max(ends) > last and kind(final) in ('CosineAnnealingLR', 'PolyLR'):
-        yield Finding('schedule', 'param_scheduler', f'ends after {max(ends)} {unit}, and the '
-                      f'training after {last}: the rate stays high', f'set end (and T_max) to '
-                      f'{last}')
-    elif max(ends) < last and kind(final) != 'LinearLR':  # a warm-up, and a constant rate after it
-        yield Finding('schedule', 'param_scheduler', f'ends after {max(ends)} of {last} {unit}: '
-                      'the rate stays at its lowest from there', f'set end (and T_max) to {last}')
-
-
-CHECKS = (ignored_numbers, clip_average, slide, left_out, schedule)
+CHECKS = (ignored_numbers, clip_average, slide, left_out)
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import filecmp
+import inspect
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +19,13 @@ BY_FILE = ('AVAMetric', 'CocoPanopticMetric')  # metrics that read the file of t
 def same_truth(run: Run) -> Iterator[Finding]:
     """A metric with a json of its own reads that of its loader, or one that says the same."""
     for split in run.tested():
-        paths = {coco.annotation_file(dataset) for dataset in run.datasets(split)
-                 if coco.is_coco(dataset)}
-        paths = sorted(path for path in paths if os.path.isfile(path))
+        paths = [coco.annotation_file(dataset) for dataset in run.datasets(split)
+                 if coco.is_coco(dataset)]
+        twice = next((path for path in paths if paths.count(path) > 1), None)
+        paths = sorted(path for path in set(paths) if os.path.isfile(path))
+        if twice and run.evaluators(split):
+            yield Finding('ids collide', f'{split}_dataloader', f'joins {twice} with itself, so '
+                          'that what is found in its images is found twice', 'take it out once')
         for metric in run.evaluators(split):
             if paths and kind(metric) in METRIC_OF_COCO and not metric.get('format_only'):
                 yield from _compared(run, split, paths, metric.get('ann_file'))
@@ -142,6 +147,8 @@ def same_classes(run: Run) -> Iterator[Finding]:
                  if not kind(dataset).startswith('MOT') and (names := classes_of(run, dataset))}
         if len(found) == 1:  # else sets of several kinds, as models for any words are tested on
             named[f'{split}_dataloader.dataset'] = found.pop()
+    if run.scope == 'mmseg':
+        yield from _same_zero(run)
     if not named:
         return
     first, names = next(iter(named.items()))
@@ -155,6 +162,20 @@ def same_classes(run: Run) -> Iterator[Finding]:
         yield Finding('class order', place, f'has {what}, {short(other)}, than {first}, '
                       f'{short(names)}: labels are numbers in that order', 'give all splits the '
                       'same, and write the categories of json files in one order')
+
+
+def _same_zero(run: Run) -> Iterator[Finding]:
+    """Maps of all splits are counted from the same number."""
+    kept = {}
+    for split in ('train', *run.tested()):
+        for dataset in run.datasets(split):
+            known = inspect.signature(getattr(class_of(dataset), '__init__', object))
+            default = getattr(known.parameters.get('reduce_zero_label'), 'default', False)
+            kept.setdefault(bool(dataset.get('reduce_zero_label', default)), f'{split}_dataloader')
+    if len(kept) > 1:
+        yield Finding('class order', f'{kept[True]}.dataset', 'has reduce_zero_label=True, and '
+                      f'that of {kept[False]} has not, so that the numbers of their classes differ '
+                      'by one', 'set it alike in all splits')
 
 
 def classes_of(run: Run, dataset: dict) -> tuple[str, ...] | None:

@@ -34,6 +34,7 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
     folder = os.path.join(root, (dataset.get('data_prefix') or {}).get('video') or '')
     check_names(videos, folder, root, path, where)
     _check_files(videos, folder, path, where)
+    wanted.run.count(where, len(videos))
     yield from _absent([line for _, line in lines], dataset, path, where, classes)
 
 
