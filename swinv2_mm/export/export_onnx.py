@@ -15,7 +15,7 @@ from mmengine.config import Config
 
 from swinv2_mm.apis import launch, model_inputs
 from swinv2_mm.apis.inference.weights import load_weights
-from swinv2_mm.export import checks, facts, graphs
+from swinv2_mm.export import checks, facts, graphs, runner, smaller
 from swinv2_mm.utils import entry, versions
 from swinv2_mm.utils.errors import UserError, check_file
 
@@ -35,6 +35,10 @@ def parse_args(argv: list | None = None):
                              f'({graphs.OPSET}; whole detectors {graphs.DETECTORS})')
     parser.add_argument('--images', nargs='+', default=[], metavar='PATH',
                         help='pictures or folders to check it on (default: noise)')
+    parser.add_argument('--precision', choices=['fp32', 'fp16', 'int8'], default='fp32',
+                        help='of the weights; int8 needs --images, by which it is calibrated')
+    parser.add_argument('--truth', help='with pictures or folders in --images: measure the file as '
+                        'runner.py does, by a folder of classes, of maps, or a COCO json')
     parser.add_argument('--no-check', action='store_true', help='write it unchecked')
     parser.add_argument('--time', type=int, default=0, metavar='ROUNDS',
                         help='also time it beside PyTorch, turn by turn')
@@ -60,7 +64,7 @@ def load(args) -> tuple[Config, graphs.Pixels]:
 def check(path: Path, model: graphs.Pixels, images: list, args) -> None:
     """Compare a file with the library's own predictions, and print what comes out."""
     run = checks.runner(path, args.out.suffix, torch.get_num_threads())
-    found = checks.differences(model, run, images)
+    found = checks.differences(model, run, images, args.precision == 'fp32')
     on = 'pictures' if args.images else 'pictures of noise'
     print(f'on {len(images)} {on} it differs from PyTorch by at most '
           + ', '.join(f'{value:.2g} ({name})' for name, value in found.items()))
@@ -80,6 +84,14 @@ def main(argv: list | None = None) -> None:
     if args.out.suffix not in ('.onnx', '.pt2') or not args.out.parent.is_dir():
         raise UserError('--out must be a file that ends in .onnx or .pt2, in a folder that is '
                         f'there, got {str(args.out)!r}.')
+    if args.precision == 'int8':
+        args.opset = args.opset or smaller.OPSET
+        if not (args.images and args.out.suffix == '.onnx' and args.opset <= smaller.OPSET):
+            raise UserError('--precision int8 needs a FILE.onnx, --images, pictures by which it is '
+                            f'calibrated, and --opset {smaller.OPSET} at most: give these.')
+    if args.truth and not (args.images and args.part == 'whole' and args.out.suffix == '.onnx'):
+        raise UserError('--truth needs a whole model as FILE.onnx and --images, which are measured '
+                        'by it: give both.')
     cfg, model = load(args)
     images = list(checks.pictures(args.images, args.size, model.model.backbone.in_channels))
     checks.known(model, images[:2])
@@ -87,7 +99,10 @@ def main(argv: list | None = None) -> None:
     found = facts.facts(cfg, model, args.size) if described else None
     part = args.out.with_name(f'{args.out.stem}.part{args.out.suffix}')
     try:
-        graphs.export(model, args.size, part, args.opset)
+        graphs.export(model, args.size, part, args.opset, args.precision == 'fp16')
+        if args.precision == 'int8':
+            count = smaller.quantise(part, [image.astype(model.kind) for image in images])
+            print(f'{count} products by weights are int8, calibrated on {len(images)} pictures')
         if not args.no_check:
             check(part, model, images, args)
         part.replace(args.out)
@@ -100,6 +115,9 @@ def main(argv: list | None = None) -> None:
     print(f'wrote {args.out}, {args.out.stat().st_size / 1e6:.0f} MB: image -> '
           f'{", ".join(model.outputs)}'
           + (f'; beside it {" and ".join(path.name for path in beside)}' if beside else ''))
+    if args.truth:
+        found = runner.measure(runner.Model(args.out), runner.found_in(args.images), args.truth)
+        print(', '.join(f'{name} {value:.4g}' for name, value in found.items()))
 
 
 def cli() -> None:

@@ -25,11 +25,10 @@ def facts(cfg: Config, model: Pixels, size: tuple[int, int]) -> dict:
     mean, std = (None if value is None else value.flatten().tolist()
                  for value in (model.mean, model.std))
     fill = mean or [0.0] * model.model.backbone.in_channels
-    dtype = str(model.dtype).rpartition('.')[2]
     found = dict(
         task=TASKS[scope], outputs=model.outputs, classes=classes, palette=palette,
-        size=list(size), dtype=dtype,
-        input=f'image: {dtype} (batch, 3, height, width), 0 to 255, blue first',
+        size=list(size), dtype=model.kind,
+        input=f'image: {model.kind} (batch, 3, height, width), 0 to 255, blue first',
         normalisation=dict(inside=True, rgb=model.flip, mean=mean, std=std),
         fill=fill if model.flip else fill[::-1], resize=resize(cfg))
     if model.step == 'boxes':

@@ -57,8 +57,10 @@ class FixedAttention(nn.Module):
         batch, *size, dim = x.shape
         heads, tokens = self.shape
         rows = F.linear(x, self.weight, self.bias).view(batch, -1, 3 * heads, dim // heads)
-        norm = torch.linalg.vector_norm(rows, dim=-1, keepdim=True).clamp(min=COSINE_EPS)
-        rows = (rows / (norm * self.factor + self.offset)).flatten(1, 2)  # (B, L * 3h, d)
+        # In float32 also where weights are halved, see `halve`.
+        norm = torch.linalg.vector_norm(rows.float(), dim=-1, keepdim=True).clamp(min=COSINE_EPS)
+        rows = rows / (norm * self.factor + self.offset)
+        rows = rows.to(x.dtype).flatten(1, 2)  # (B, L * 3h, d)
         outs = []
         for i in range(self.count):
             parts = (rows.index_select(1, getattr(self, f'{part}{i}')) for part in 'qkv')
@@ -86,6 +88,16 @@ def _back(tokens: Tensor, layout: Layout, heads: int) -> Tensor:
     first = torch.empty(math.prod(layout.size), dtype=torch.int64)
     first[places[places >= 0]] = rows[places >= 0]
     return (first[:, None] + width * torch.arange(heads)).flatten()
+
+
+def halve(model: nn.Module) -> nn.Module:
+    """A fixed model with weights of float16, in place; what divides in attention is float32."""
+    for part in model.modules():
+        kept = ('factor', 'offset') if isinstance(part, FixedAttention) else ()
+        for name, value in [*part._parameters.items(), *part._buffers.items()]:
+            if value is not None and value.is_floating_point() and name not in kept:
+                value.data = value.data.half()
+    return model
 
 
 @torch.no_grad()

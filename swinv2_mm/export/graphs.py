@@ -14,7 +14,7 @@ from swinv2_mm.utils.faults import one_line
 
 from . import steps
 from .detectors import finder
-from .fixed import fix
+from .fixed import fix, halve
 from .queries import plain
 
 PIP = "pip install onnx onnxscript onnxruntime"
@@ -32,7 +32,7 @@ OUTPUTS = {'softmax': ['scores'], 'sigmoid': ['scores'], 'values': ['values'], '
 class Pixels(nn.Module):
     """A model with its config's normalisation in front and its library's last step behind.
 
-    forward: pixels (B, 3, H, W) as OpenCV reads them, blue first, 0 to 255, of `dtype` -> a tuple
+    forward: pixels (B, 3, H, W) as OpenCV reads them, blue first, 0 to 255, of `kind` -> a tuple
     of tensors, named in `outputs`. A whole detector takes uint8 and B = 1, all else float32.
 
     Args:
@@ -52,7 +52,7 @@ class Pixels(nn.Module):
             self.register_buffer(name, None if value is None else value.clone())
         stages = [f'stage{i}' for i in getattr(model.backbone, 'out_indices', ())]
         self.finder = finder(model) if self.step == 'boxes' else None
-        self.dtype = torch.uint8 if self.finder else torch.float32
+        self.kind = 'uint8' if self.finder else 'float32'
         self.batch = 1 if self.finder else 'any'
         self.outputs = self.finder.outputs if self.finder else OUTPUTS.get(self.step, stages)
 
@@ -60,18 +60,19 @@ class Pixels(nn.Module):
         x = image.float()
         x = x.flip(1) if self.flip else x
         x = x if self.mean is None else (x - self.mean) / self.std
+        x = x.to(next(self.model.backbone.parameters()).dtype)
         if self.step == 'backbone':
-            return tuple(self.model.backbone(x))
+            return tuple(map_.float() for map_ in self.model.backbone(x))
         if self.finder:
             size = tuple(x.shape[2:])
             x = F.pad(x, margins(self.model, size), value=self.model.data_preprocessor.pad_value)
-            return self.finder(self.model.extract_feat(x), size)
+            return self.finder(tuple(map_.float() for map_ in self.model.extract_feat(x)), size)
         return steps.finish(self.step, self._numbers(x), self.model)
 
     def _numbers(self, x: Tensor) -> Tensor:
         """What the head gives."""
         if self.outputs != LOGITS:
-            return self.model(x, mode='tensor')
+            return self.model(x, mode='tensor').float()
         crop = crop_size(self.model, x.shape[2:])
         if crop != tuple(x.shape[2:]):
             return self._slide(x, crop)
@@ -80,7 +81,7 @@ class Pixels(nn.Module):
     def _decode(self, x: Tensor) -> Tensor:
         size = torch.Size(x.shape[2:])
         meta = dict(img_shape=size, ori_shape=size, pad_shape=size)
-        return self.model.encode_decode(x, [meta])
+        return self.model.encode_decode(x, [meta]).float()
 
     def _slide(self, x: Tensor, crop: tuple[int, int]) -> Tensor:
         """Means of the logits of overlapping crops, as test_cfg.mode='slide' takes them."""
@@ -91,11 +92,11 @@ class Pixels(nn.Module):
         crops = torch.cat([x[:, :, top:top + crop[0], left:left + crop[1]]
                            for top, left in places])
         parts = self._decode(crops).chunk(len(places))
-        total, count = 0, x.new_zeros(size)
+        total, count = 0, torch.zeros(size)
         for (top, left), part in zip(places, parts):
             bottom, right = size[0] - top - crop[0], size[1] - left - crop[1]
             total = total + F.pad(part, (left, right, top, bottom))
-            count = count + F.pad(x.new_ones(crop), (left, right, top, bottom))
+            count = count + F.pad(torch.ones(crop), (left, right, top, bottom))
         return total / count
 
 
@@ -142,10 +143,11 @@ def check_part(model: nn.Module, part: str, size: tuple[int, int]) -> None:
 
 
 @torch.no_grad()
-def trace(model: Pixels, size: tuple[int, int]) -> torch.export.ExportedProgram:
+def trace(model: Pixels, size: tuple[int, int], half: bool = False) -> torch.export.ExportedProgram:
     """The program of a model at one size of picture (h, w); `model.batch` says for what batch.
 
     Any, or one: for detectors, and for heads that look at the pictures of a batch one by one.
+    `half`: weights in float16, of heads that find objects or sample maps in float32.
     """
     seen = torch.zeros(1, model.model.backbone.in_channels, *size)
     if model.finder:
@@ -154,7 +156,7 @@ def trace(model: Pixels, size: tuple[int, int]) -> torch.export.ExportedProgram:
         crop = crop_size(model.model, size)
         seen = seen[..., :crop[0], :crop[1]]
     ready = copy.copy(model)
-    ready._modules = dict(model._modules, model=_fixed(model.model, seen))
+    ready._modules = dict(model._modules, model=_fixed(model.model, seen, half))
     if model.batch == 'any':
         try:
             return _program(ready, size, 2, {0: torch.export.Dim('batch', min=1)})
@@ -165,14 +167,16 @@ def trace(model: Pixels, size: tuple[int, int]) -> torch.export.ExportedProgram:
 
 def _program(model: Pixels, size, batch: int, shapes: dict) -> torch.export.ExportedProgram:
     # A batch of 1 is taken for a constant.
-    image = torch.zeros(batch, model.model.backbone.in_channels, *size, dtype=model.dtype)
+    shape = batch, model.model.backbone.in_channels, *size
+    image = torch.zeros(shape, dtype=getattr(torch, model.kind))
     return torch.export.export(model, (image,), dynamic_shapes=(shapes,), strict=False)
 
 
-def export(model: Pixels, size: tuple[int, int], path: Path, opset: int | None = None) -> None:
+def export(model: Pixels, size: tuple[int, int], path: Path, opset: int | None = None,
+           half: bool = False) -> None:
     """Trace a model at a size (h, w) and write it; UserError naming its head where torch cannot."""
     try:
-        write(trace(model, size), path, model, opset)
+        write(trace(model, size, half), path, model, opset)
     except (UserError, OSError):
         raise
     except Exception as error:  # torch raises what it likes
@@ -182,12 +186,19 @@ def export(model: Pixels, size: tuple[int, int], path: Path, opset: int | None =
                             f'({one_line(error)})') from error
 
 
-def _fixed(model: nn.Module, image: Tensor) -> nn.Module:
-    """The model with its backbone fixed and its head plain; nothing else is copied."""
-    model = copy.copy(model)
+def _fixed(model: nn.Module, image: Tensor, half: bool) -> nn.Module:
+    """A copy of the model with its backbone fixed and its head plain."""
+    model = copy.deepcopy(model) if half else copy.copy(model)
     model._modules = dict(model._modules, backbone=fix(model.backbone, image))
-    if getattr(model, 'decode_head', None) is not None:
-        model._modules['decode_head'] = plain(model.decode_head)
+    head = getattr(model, 'decode_head', None)
+    if head is not None:
+        model._modules['decode_head'] = plain(head)
+    if half and (hasattr(model, 'bbox_head') or hasattr(model, 'rpn_head')
+                 or hasattr(model, 'panoptic_head') or hasattr(head, 'pixel_decoder')):
+        for name in {'backbone', 'neck'} & set(model._modules):
+            halve(model._modules[name])
+    elif half:
+        halve(model)
     return model
 
 
@@ -214,6 +225,9 @@ def write(program: torch.export.ExportedProgram, path: Path, model: Pixels,
     passes.InlinePass()(graph)
     # All that does not depend on pixels becomes a constant, however large.
     onnxscript.optimizer.fold_constants(graph, input_size_limit=1 << 30, output_size_limit=1 << 30)
+    for node in graph.graph:  # for `smaller`, which leaves be what finds objects
+        if "'finder'" in node.metadata_props.get('pkg.torch.onnx.name_scopes', ''):
+            node.name = f'finder.{node.name}'
     for step in (passes.RemoveUnusedNodesPass(), passes.DeduplicateInitializersPass(),
                  passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
                  passes.CommonSubexpressionEliminationPass(), passes.NameFixPass(),

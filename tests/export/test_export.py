@@ -1,5 +1,6 @@
 """Exported files answer as the libraries do, and hold no more than they need."""
 import json
+import re
 from collections import Counter
 
 import cv2
@@ -122,6 +123,48 @@ def test_a_segmentor_in_onnxruntime_answers_as_mmseg_does(tmp_path):
         assert np.abs(values - sample.seg_logits.data.numpy()).max() < 1e-4
         assert (classes == sample.pred_sem_seg.data[0].numpy()).mean() > 0.999
     assert 'Attention' not in operations(file)  # runtimes of before have no such operation
+
+
+@pytest.mark.slow
+def test_halved_weights_leave_the_division_of_attention_in_float32(tmp_path, pictures, capsys):
+    needs_onnx()
+    import onnx
+    config, checkpoint, _ = small(tmp_path, 'cls')
+    file = tmp_path / 'cls.onnx'
+    export.main([config, checkpoint, '--size', '40', '56', '--out', str(file), '--images',
+                 str(pictures), '--precision', 'fp16'])
+    assert float(re.search('at most ([^ ]*) ', capsys.readouterr().out)[1]) < 2e-3
+    graph = onnx.shape_inference.infer_shapes(onnx.load(file)).graph
+    kinds = {entry.name: entry.type.tensor_type.elem_type for entry in graph.value_info}
+    half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+    norms = [node for node in graph.node if node.op_type == 'ReduceL2']
+    assert len(norms) == 5 and {kinds[node.output[0]] for node in norms} == {single}
+    divided = [node for node in graph.node if node.op_type == 'Div' and 'model' not in node.name]
+    assert [kinds[node.output[0]] for node in divided[1:]] == [single] * 5  # first: the pixels
+    assert {kinds[node.output[0]] for node in graph.node if node.op_type == 'Attention'} == {half}
+    assert not [entry.name for entry in graph.initializer
+                if entry.data_type == single and np.prod(entry.dims) > 99]
+
+
+@pytest.mark.slow
+def test_int8_is_calibrated_on_the_pictures_and_measured(tmp_path, pictures, capsys):
+    needs_onnx()
+    config, checkpoint, _ = small(tmp_path, 'cls')
+    (tmp_path / 'sets').mkdir()
+    pictures.rename(tmp_path / 'sets/ring')
+    arguments = [config, checkpoint, '--size', '32', '32', '--out', str(tmp_path / 'cls.onnx'),
+                 '--precision', 'int8']
+    export.main([*arguments, '--images', str(tmp_path / 'sets/ring'), '--truth',
+                 str(tmp_path / 'sets')])
+    said = capsys.readouterr().out
+    assert '25 products by weights are int8, calibrated on 2 pictures' in said
+    assert float(re.search('at most ([^ ]*) ', said)[1]) < 0.1 and 'accuracy/top1 ' in said
+    assert operations(tmp_path / 'cls.onnx')['DequantizeLinear'] > 50
+    for more in ([], ['--opset', '23', '--images', str(tmp_path / 'sets/ring')]):
+        with pytest.raises(UserError, match='--precision int8 needs a FILE.onnx, --images'):
+            export.main([*arguments, *more])
+    with pytest.raises(UserError, match='--truth needs a whole model'):
+        export.main([*arguments[:-2], '--truth', str(tmp_path)])
 
 
 @pytest.mark.slow
