@@ -8,7 +8,7 @@ repaired here is repaired for both:
 - a missing `iscrowd` is 0, as COCO's own "single object";
 - a missing `area` is that of the mask, or of the box where there is no mask, as COCO defines it.
 
-And the package lvis, 0.5.3, scores with numpy 1.24 or newer.
+And the package lvis, 0.5.3, scores with numpy 1.24 or newer, and panopticapi is not needed.
 """
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ import functools
 from importlib.util import find_spec
 from types import SimpleNamespace
 
+from . import panoptic
+
 
 def install() -> None:
     """Let mmdet's reader of COCO json repair what it reads, from now on in this process."""
     from mmdet.datasets.api_wrappers import COCO
 
+    panoptic.install()
     if find_spec('lvis'):
         _mend_lvis()
 
