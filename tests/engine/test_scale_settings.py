@@ -78,7 +78,8 @@ def test_blocks_and_mergings_are_units_of_full_sharding():
     assert type(last.norm3).__name__ == 'LayerNorm'  # the extra norm goes with its block
 
 
-@pytest.mark.parametrize('kind', ['FullyShardedDataParallel', 'fully_shard'])
+@pytest.mark.parametrize('kind', ['FullyShardedDataParallel',
+                                  pytest.param('fully_shard', marks=NEW)])
 def test_sharded_parameters_have_their_shapes_or_are_refused(one_process, kind):
     """Flat pieces would all go without weight decay."""
     model = Detector(SwinTransformerV2(SMALL))
