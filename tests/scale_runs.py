@@ -3,6 +3,8 @@
 Image 2 s + r of the data is what rank r of 2 gets at step s, and what a single process gets as
 half r of step s when it accumulates gradients over two iterations.
 """
+import functools
+import importlib
 import os
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from helpers import DEMO, make_shapes, shrink
 from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+
+from swinv2_mm.engine.reading import read_safely
 
 PLAIN = {}
 DDP = dict(model_wrapper_cfg=dict(type='MMDistributedDataParallel', device_ids=None))
@@ -72,12 +76,18 @@ def config(data, iters, *settings, resume=None, save=None):
 
 
 def work(rank, world, data, jobs):
-    """In process `rank` of `world`: run each of {name: config} and write what is measured."""
+    """In process `rank` of `world`: run each of {name: config} and write what is measured.
+
+    With 'float64' in its name, a model is built and trained in that."""
     torch.set_num_threads(1)
+    read_safely()  # as tools/train.py does
     os.environ.update(LOCAL_RANK=str(rank), RANK=str(rank), WORLD_SIZE=str(world))
     torch.distributed.init_process_group(
-        'gloo', rank=rank, world_size=world, init_method=f'file://{data}/store{os.getppid()}')
+        'gloo', rank=rank, world_size=world, init_method=f'file://{data}/store{world}{next(iter(jobs))}')
+    boxes = importlib.import_module('mmcv.ops.nms').ext_module  # knows float32 alone
+    boxes.nms = functools.partial(_as_floats, boxes.nms)
     for name, cfg in jobs.items():
+        torch.set_default_dtype(torch.float64 if 'float64' in name else torch.float32)
         distributed = world > 1 or 'runner_type' in cfg
         cfg.launcher = 'pytorch' if distributed else 'none'
         cfg.work_dir, cfg.experiment_name = str(data / name), f'{name}_{os.getpid()}'
@@ -89,6 +99,10 @@ def work(rank, world, data, jobs):
                    data / f'{name}.{rank}.pth')
 
 
+def _as_floats(function, *tensors, **settings):
+    return function(*(value.float() for value in tensors), **settings)
+
+
 def measure(runner):
     """Bytes of weights and of the optimizer's state here, its groups, and the whole weights."""
     optimizer = runner.optim_wrapper.optimizer
@@ -96,13 +110,15 @@ def measure(runner):
         held = [*optimizer.optim.state.values(), *optimizer.state.values()]
     else:
         held = optimizer.state.values()
-    if hasattr(runner, 'strategy'):
-        weights = runner.strategy.model_state_dict()
-    else:
-        weights = getattr(runner.model, 'module', runner.model).state_dict()
+    model = getattr(runner.model, 'module', runner.model)
+    weights = {name: getattr(value, 'full_tensor', lambda value=value: value)()
+               for name, value in model.state_dict().items()}
+
+    def size(value):
+        return getattr(value, 'to_local', lambda: value)().nbytes
     return dict(
-        weight_bytes=sum(p.nbytes for p in runner.model.parameters()),
-        state_bytes=sum(v.nbytes for state in held for v in state.values() if v.ndim),
+        weight_bytes=sum(map(size, runner.model.parameters())),
+        state_bytes=sum(size(v) for state in held for v in state.values() if v.ndim),
         groups=[{key: group[key] for key in ('names', 'lr', 'weight_decay', 'lr_scale')}
                 for group in optimizer.param_groups],
         weights=weights)

@@ -4,7 +4,7 @@ The recipe is the one that mmdet ships for Swin V1-L with this head: large-scale
 1024, AdamW, learning rate 1e-4 and a tenth of it in the backbone, weight decay 0.05, gradients clipped at
 0.01, steps at 8/9 and 26/27 of 737,500 iterations, drop path 0.3, 200 queries. The window is that of the
 paper's Cascade Mask R-CNN (A1); no decay falls on the parameters that the official SwinV2 code leaves
-out. Needs panopticapi: pip install git+https://github.com/cocodataset/panopticapi.git
+out.
 Reference: none published for V2 (mmdet, Swin V1-L: PQ 57.6, box 52.2, mask 48.5). Not trained here.
     NNODES=2 NODE_RANK=0 MASTER_ADDR=... tools/dist_train.sh configs/det/swinv2_l_mask2former_panoptic.py 8
 """

@@ -4,7 +4,7 @@ The recipe is the one that mmdet ships for Swin V1-T with this head: large-scale
 1024, AdamW, learning rate 1e-4 and a tenth of it in the backbone, weight decay 0.05, gradients clipped at
 0.01, steps at 8/9 and 26/27 of 368,750 iterations, drop path 0.3. The window is that of the
 paper's Cascade Mask R-CNN (A1); no decay falls on the parameters that the official SwinV2 code leaves
-out. Needs panopticapi: pip install git+https://github.com/cocodataset/panopticapi.git
+out.
 Reference: none published for V2 (mmdet, Swin V1-T: PQ 53.4, box 46.3, mask 43.4). Not trained here.
     tools/dist_train.sh configs/det/swinv2_t_mask2former_panoptic.py 8
 """

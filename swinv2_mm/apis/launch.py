@@ -14,9 +14,10 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 
 from swinv2_mm.apis import overrides
+from swinv2_mm.checkpoints.sharded import is_sharded
 from swinv2_mm.engine.reading import read_safely
 from swinv2_mm.utils import versions
-from swinv2_mm.utils.errors import UserError
+from swinv2_mm.utils.errors import UserError, check_file
 
 
 class Options(DictAction):
@@ -128,6 +129,12 @@ def load_config(args: argparse.Namespace) -> Config:
         _distribute_on_cpu(cfg)
     _count_present(cfg)
     return cfg
+
+
+def check_checkpoint(path: str) -> None:
+    """Raise UserError unless `path` is a file, the folder of a sharded run, or a URL."""
+    if not is_sharded(path):
+        check_file(path, 'checkpoint', 'give the path of a .pth file')
 
 
 def _count_present(cfg: Config) -> None:

@@ -9,7 +9,7 @@ from swinv2_mm.apis import launch
 from swinv2_mm.apis.inference.weights import WholeModel, load_weights
 from swinv2_mm.datasets.checks import check_data
 from swinv2_mm.utils import entry
-from swinv2_mm.utils.errors import UserError, check_file
+from swinv2_mm.utils.errors import UserError
 
 # What draws and writes results under each default_scope; modules here register what libraries lack.
 MODULES = {'mmseg': 'swinv2_mm.evaluation.seg_results',
@@ -35,7 +35,7 @@ def parse_args():
 def apply(args, cfg: Config) -> None:
     """Write the arguments of testing into the config."""
     scope = cfg.get('default_scope', 'mmengine')
-    check_file(args.checkpoint, 'checkpoint', 'give the path of a .pth file')
+    launch.check_checkpoint(args.checkpoint)
     if scope in MODULES:
         importlib.import_module(MODULES[scope])
     if args.show_dir:

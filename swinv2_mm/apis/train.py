@@ -8,7 +8,7 @@ from swinv2_mm.apis import launch
 from swinv2_mm.datasets.checks import check_data
 from swinv2_mm.engine.checkpoints import resume_point
 from swinv2_mm.utils import entry
-from swinv2_mm.utils.errors import UserError, check_file
+from swinv2_mm.utils.errors import UserError
 
 
 def parse_args():
@@ -32,7 +32,7 @@ def apply(args, cfg: Config) -> None:
         cfg.resume = True
         cfg.load_from = resume_point(cfg.work_dir) if args.resume == 'auto' else args.resume
     if cfg.get('load_from'):
-        check_file(cfg.load_from, 'checkpoint', 'give the path of a .pth file')
+        launch.check_checkpoint(cfg.load_from)
         if args.resume not in (None, 'auto'):
             resume_point(cfg.work_dir, args.resume)
     if args.amp:

@@ -16,6 +16,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from . import safe_files
+from .sharded import is_sharded, read_sharded
 from .torch_files import ZIP, Refused, read_torch_file
 from .wrappers import few, unwrap
 
@@ -48,8 +49,8 @@ def read_checkpoint(source: str | Path, ema: bool = False) -> dict[str, Tensor]:
 
     Args:
         source: a torch file, zipped or of the format before torch 1.6; a safetensors file; the
-            index json of a sharded one; a folder that holds one of these; or the URL of a file,
-            which torch.hub's cache keeps.
+            index json of a sharded one; a folder that holds one of these; the folder that a
+            sharded run saved; or the URL of a file, which torch.hub's cache keeps.
         ema: take the averaged weights that are kept beside the others. mmengine keeps them in
             their place: its `state_dict` is averaged either way.
 
@@ -112,9 +113,9 @@ def locate(source: str | Path) -> Path:
     if '://' in str(source):
         return _download(str(source))
     path = Path(source)
-    if path.is_dir():
+    if path.is_dir() and not is_sharded(path):
         return _in_folder(path)
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f'There is no checkpoint at {str(source)!r}: give the path of a '
                                 'file, a folder with one file, or a URL.')
     return path
@@ -155,6 +156,9 @@ def _download(url: str) -> Path:
 
 def _read_file(path: Path, mapped: bool = True) -> tuple[object, dict[str, str]]:
     """What a file holds, and its metadata. Raises Refused, OSError."""
+    if path.is_dir():
+        content = read_sharded(path)
+        return content, _texts(content)
     with path.open('rb') as file:
         head = file.read(64)
     if not head:
@@ -167,9 +171,14 @@ def _read_file(path: Path, mapped: bool = True) -> tuple[object, dict[str, str]]
     if not head.startswith(ZIP) and (path.suffix == '.safetensors' or head[8:9] == b'{'):
         return safe_files.read_safetensors(path)
     content = read_torch_file(path, mapped)
+    return content, _texts(content)
+
+
+def _texts(content) -> dict[str, str]:
+    """What is text in mmengine's `meta`."""
     meta = content.get('meta') if isinstance(content, dict) else None
-    return content, {key: value for key, value in meta.items() if isinstance(value, str)
-                     and isinstance(key, str)} if isinstance(meta, dict) else {}
+    return {key: value for key, value in meta.items() if isinstance(value, str)
+            and isinstance(key, str)} if isinstance(meta, dict) else {}
 
 
 def _tidy(state: dict[str, Tensor], path: Path) -> list[str]:
@@ -229,7 +238,9 @@ def _finite(value: Tensor) -> bool:
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file, or of all shards of an index."""
+    """Bytes of a file, or of all shards of an index or a folder."""
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.iterdir())
     if path.suffix != '.json':
         return path.stat().st_size
     return sum((path.parent / name).stat().st_size

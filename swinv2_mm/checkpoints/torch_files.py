@@ -59,10 +59,10 @@ def read_torch_file(path: Path, mapped: bool = False, known: Mapping[str, object
     except Exception as error:  # torch raises whatever a damaged file provokes
         if not zipped and start[:1] != PICKLE:
             raise Refused('is no file of torch.save') from error
-        raise _refused(error) from error
+        raise refused(error) from error
 
 
-def _refused(error: Exception) -> Refused:
+def refused(error: Exception) -> Refused:
     """The reason in torch's message, which goes on with advice on how to run the file's code."""
     text = str(error)
     if asked := re.search(r'(?:GLOBAL|asks for) (?!the)([\w.]*\w)', text):

@@ -9,7 +9,7 @@ repaired here is repaired for both:
 - numbers of images, categories and objects that a table wrote as 1.0 are whole;
 - a missing `area` is that of the mask, or of the box where there is no mask, as COCO defines it.
 
-And the package lvis, 0.5.3, scores with numpy 1.24 or newer.
+And the package lvis, 0.5.3, scores with numpy 1.24 or newer, and panopticapi is not needed.
 """
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import functools
 from importlib.util import find_spec
 from types import SimpleNamespace
 
+from . import panoptic
 from .checks.masks import Slim
 
 WHOLE = frozenset(('id', 'image_id', 'category_id', 'iscrowd', 'width', 'height'))
@@ -26,6 +27,7 @@ def install() -> None:
     """Let mmdet's reader of COCO json repair what it reads, from now on in this process."""
     from mmdet.datasets.api_wrappers import COCO
 
+    panoptic.install()
     if find_spec('lvis'):
         _mend_lvis()
 

@@ -116,7 +116,7 @@ class CheckpointHook(WholeCheckpointHook):
         sampler = loop.dataloader.batch_sampler.sampler
         if (found := self._resumed) is not None:
             loop._epoch, loop._iter = found['epoch'], found['iter']
-            self._begun, self._saved = found['batch'], found['iter']
+            self._begun, self._saved, self._there = found['batch'], found['iter'], found['iter']
             if found['seed'] is not None:
                 sampler.seed = found['seed']
             self._restore(runner, found['random'])
@@ -249,6 +249,7 @@ class CheckpointHook(WholeCheckpointHook):
                 self._save_and_name(runner, name, meta)
             else:
                 self._save_checkpoint_with_step(runner, iterations, meta)
+        self._finish(runner)
         runner.logger.info(f'Stopped as asked after iteration {iterations}, all saved in '
                            f'{self.last_ckpt}: go on with --resume.')
         sys.exit(STOPPED)

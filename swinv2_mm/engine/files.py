@@ -1,6 +1,6 @@
 """Checkpoint files that are whole or not there: written beside, flushed to the disk, then renamed.
 
-Knows of files and their checksums only, not of what a checkpoint holds.
+Knows of files and their checksums, not of what a checkpoint holds.
 """
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import shutil
 import zipfile
 import zlib
 from pathlib import Path
+
+from ..checkpoints.sharded import RUN, damage
+from ..checkpoints.torch_files import Refused
 
 POINTER = 'last_checkpoint'  # mmengine's: a text file with the path of the newest checkpoint
 NAME = re.compile(r'(?!best_).*?(\d+)\.pth')  # of a checkpoint to go on from; the number counts up
@@ -64,18 +67,21 @@ def fault(path: Path) -> str | None:
     """
     if not path.exists():
         return 'is not there'
-    for file in _files(path):
-        try:
-            if not file.stat().st_size:
-                return 'is empty'
-            with zipfile.ZipFile(file) as archive:
-                if damaged := archive.testzip():
-                    return f'is damaged: its part {damaged} fails its checksum'
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-            return f'is cut off or damaged ({error})'
-        except OSError as error:
-            return f'cannot be read ({error.strerror})'
-    return None
+    file = path / RUN if path.is_dir() else path
+    try:
+        if not file.stat().st_size:
+            return 'is empty'
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()
+        if not damaged and path.is_dir():
+            damaged = damage(path)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        return f'is cut off or damaged ({error})'
+    except Refused as error:
+        return str(error)
+    except OSError as error:
+        return f'cannot be read ({error.strerror})'
+    return f'is damaged: its part {damaged} fails its checksum' if damaged else None
 
 
 def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:

@@ -70,7 +70,7 @@ class NumericsHook(Hook):
     def before_train(self, runner) -> None:
         wrapper = runner.optim_wrapper
         if not isinstance(wrapper, OptimWrapper):
-            # Several optimizers, or DeepSpeed's engine, which looks after overflow by itself.
+            # Several optimizers, or those of another library.
             runner.logger.warning(f'Losses and gradients of a {type(wrapper).__name__} are not '
                                   'watched: NaN goes unnoticed.')
             return
@@ -90,7 +90,7 @@ class NumericsHook(Hook):
 
     def _step(self, runner, step: Callable, **kwargs) -> None:
         parts, self._parts = self._parts, []
-        gradients = [p.grad for group in runner.optim_wrapper.optimizer.param_groups
+        gradients = [_here(p.grad) for group in runner.optim_wrapper.optimizer.param_groups
                      for p in group['params'] if p.grad is not None]
         bad_loss, bad_gradient = _not_finite(parts, gradients)
         scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
@@ -114,7 +114,7 @@ class NumericsHook(Hook):
     def _tell(self, runner, parts: list[Part], bad_loss: bool, total: int) -> None:
         """Say what was found; raise where the policy is to stop."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        weights = [name for name, p in model.named_parameters() if not bool(p.isfinite().all())]
+        weights = [name for name, p in model.named_parameters() if not _finite(_whole(p))]
         if weights:
             where = f'weights are not finite before the step: {_listed(weights)}'
         else:
@@ -150,7 +150,8 @@ def _not_finite(parts: list[Part], gradients: list[Tensor]) -> tuple[bool, bool]
     # The largest magnitude, in which NaN counts as larger than all.
     by_kind: dict = {}
     for gradient in gradients:
-        by_kind.setdefault((gradient.device, gradient.dtype), []).append(gradient)
+        if gradient.numel():  # of a few rows, a process may have none
+            by_kind.setdefault((gradient.device, gradient.dtype), []).append(gradient)
     sizes = [torch.stack(torch._foreach_norm(same, float('inf'))).max().float().to(losses.device)
              for same in by_kind.values()]
     flags.append(~torch.stack(sizes).isfinite().all() if sizes else torch.zeros_like(flags[0]))
@@ -167,10 +168,26 @@ def _running(model: nn.Module) -> list[Tensor]:
             for buffer in module.buffers(recurse=False)]
 
 
+def _here(value: Tensor) -> Tensor:
+    """What this process has of a tensor that full sharding has divided."""
+    return value.to_local() if hasattr(value, 'placements') else value
+
+
+def _whole(value: Tensor) -> Tensor:
+    """All of a tensor that full sharding has divided; then, all processes must ask."""
+    return value.full_tensor() if hasattr(value, 'placements') else value
+
+
 def first_bad(runner, parts: list[Part], model: nn.Module) -> str:
-    """Where the first value that is not finite arises: the forward pass once more, watched."""
+    """Where the first value that is not finite arises: the forward pass once more, watched.
+
+    Not under full sharding, where all processes must walk all of it: gradients alone are looked at.
+    """
     gradients = [plain_name(name) for name, p in model.named_parameters()
-                 if p.grad is not None and not bool(p.grad.isfinite().all())]
+                 if p.grad is not None and not _finite(_whole(p.grad))]
+    if any(hasattr(p, 'placements') for p in model.parameters()):
+        return (f'first in the gradient of {gradients[-1]}, of {len(gradients)} parameters'
+                if gradients else 'its place is not looked for in a sharded model')
     part = next((part for part in parts if not bool(part.loss.isfinite())), parts[-1])
     after, buffers, handles = randomness.states(), [b.clone() for b in model.buffers()], []
     try:

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import torch
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
@@ -21,7 +20,6 @@ from ..registry import OPTIM_WRAPPER_CONSTRUCTORS
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 # Put into names by torch's wrappers for checkpointing, sharding and compiling.
 WRAPPERS = re.compile(r'\b(_checkpoint_wrapped_module|_fsdp_wrapped_module|_orig_mod)(\.|$)')
-SHAPE = 'whole_shape'  # attribute of a parameter, see `remember_shapes`
 # In a backbone: a block, or what else a stage has, or what stands beside the stages.
 UNIT = re.compile(r'layers\.\d+\.(blocks\.\d+|\w+)|\w+')
 
@@ -40,13 +38,8 @@ class Parameter(NamedTuple):
         return self.name.rpartition('.')[2] == 'bias'
 
     @property
-    def shape(self) -> torch.Size:
-        """That of the whole parameter, where `value` is a shard of it."""
-        return getattr(self.value, SHAPE, self.value.shape)
-
-    @property
     def flat(self) -> bool:
-        return len(self.shape) <= 1
+        return self.value.ndim <= 1
 
 
 # A setting -> the parameters it is for.
@@ -205,12 +198,6 @@ class SwinV2OptimWrapperConstructor(DefaultOptimWrapperConstructor):
         return ', '.join(dict.fromkeys(names))
 
 
-def remember_shapes(model: nn.Module) -> None:
-    """Let each parameter keep its shape as `whole_shape`; full sharding leaves flat pieces."""
-    for value in model.parameters():
-        setattr(value, SHAPE, value.shape)
-
-
 def backbones(model: nn.Module) -> dict[str, nn.Module]:
     """SwinV2 backbones in a model, by the beginning of the names of their parameters."""
     found: dict[str, nn.Module] = {}
@@ -235,7 +222,7 @@ def _parameters(model: nn.Module) -> Iterator[Parameter]:
             norms |= {id(p) for p in module.parameters(recurse=False)}
     for name, value in model.named_parameters():
         name = plain_name(name)
-        if hasattr(value, '_fsdp_flattened') and not hasattr(value, SHAPE):  # torch's own mark
+        if hasattr(value, '_fsdp_flattened'):  # torch's own mark
             raise ValueError('Rules of weight decay need the shapes that parameters had before '
                              f'they were sharded, got {name} without: set '
                              "strategy.type='swinv2_mm.FSDPStrategy'.")
@@ -248,7 +235,7 @@ def _parameters(model: nn.Module) -> Iterator[Parameter]:
 
 
 def _count(parameters: list[Parameter]) -> int:
-    return sum(p.shape.numel() for p in parameters)
+    return sum(p.value.numel() for p in parameters)
 
 
 def _parts(found: list[Parameter]) -> str:

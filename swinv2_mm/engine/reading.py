@@ -14,6 +14,7 @@ from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
 from ..checkpoints.read import locate, refusal
+from ..checkpoints.sharded import is_sharded, read_sharded
 from ..checkpoints.torch_files import STAND_INS, Refused, read_torch_file
 
 NUMBERS = re.compile('[biufU][0-9]+')  # the types of numpy's that a log may have, and text
@@ -49,7 +50,9 @@ def _known() -> dict[str, object]:
 
 
 def read_run(source: str | Path, map_location=None) -> dict:
-    """What `torch.save` wrote, tensors on `map_location`, logs as mmengine's HistoryBuffer.
+    """What `torch.save` or a sharded run wrote, tensors on `map_location`.
+
+    Logs are mmengine's HistoryBuffer.
 
     Raises:
         FileNotFoundError, OSError: no such file, or a URL that cannot be fetched.
@@ -58,6 +61,8 @@ def read_run(source: str | Path, map_location=None) -> dict:
     """
     path = locate(Path(source).expanduser() if '://' not in str(source) else source)
     try:
+        if is_sharded(path):
+            return read_sharded(path, optimizer=True, known=_known(), map_location=map_location)
         return read_torch_file(path, known=_known(), map_location=map_location)
     except Refused as error:
         raise refusal(path, error) from error

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from mmengine.dist import all_gather_object, is_main_process
@@ -21,13 +22,18 @@ SLOW = 10  # seconds
 class WholeCheckpointHook(_CheckpointHook):
     """mmengine's CheckpointHook, each file of which appears when all of it is on the disk.
 
-    Only then is it named in `last_checkpoint`, and only then are older ones removed. Subclasses
+    Only then is it named in `last_checkpoint`, and only then are older ones removed. Where a
+    strategy writes while training goes on, a thread of the first process does all that when it is
+    due; that it was done is seen to before the next file and before the run ends. Subclasses
     give `_progress_at(meta)`, which all processes call: what goes into the file as `progress`.
     """
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self._saved: int | None = None  # iterations in the newest file
+        self._there: int | None = None  # and in the newest that is surely on the disk
+        self._pending: tuple[str, int, Future] | None = None  # what is still being written
+        self._pool = ThreadPoolExecutor(1)
         self._last_save = time.time()
 
     def before_train(self, runner) -> None:
@@ -61,42 +67,65 @@ class WholeCheckpointHook(_CheckpointHook):
             kept = [other for other in self.keep_ckpt_ids if other != step] + [step]
             # With those that go when this one is there, so that a resumed run removes them.
             runner.message_hub.update_info('keep_ckpt_ids', kept)
-        self._save_and_name(runner, name, meta)
         outdated = kept[:-self.max_keep_ckpts] if kept else []
-        if kept:
-            self.keep_ckpt_ids.extend(kept)
-            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
         names = [self.filename_tmpl.format(other) for other in outdated]
         if (stop := runner.message_hub.get_info('stop_ckpt')) not in (None, name):
             names.append(stop)
+        self._save_and_name(runner, name, meta, names)
+        if kept:
+            self.keep_ckpt_ids.extend(kept)
+            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
         runner.message_hub.update_info('stop_ckpt', None)
-        for other in names:
-            self._remove(other)
 
-    def _save_and_name(self, runner, name: str, meta: dict) -> None:
-        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
-        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        self._write(runner, name, meta, save_optimizer=self.save_optimizer,
+    def _save_and_name(self, runner, name: str, meta: dict, outdated: Sequence[str] = ()) -> None:
+        self.last_ckpt = path = self.file_backend.join_path(self.out_dir, name)
+        runner.message_hub.update_info('last_ckpt', path)
+
+        def settle() -> None:
+            write_whole(Path(runner.work_dir) / POINTER, path.encode())
+            for other in outdated:
+                self._remove(other)
+
+        self._write(runner, name, meta, settle, save_optimizer=self.save_optimizer,
                     save_param_scheduler=self.save_param_scheduler, by_epoch=self.by_epoch,
                     **self.args)
         self._saved = meta['iter']
-        pointer = Path(runner.work_dir) / POINTER
-        self._together(runner, POINTER, lambda: is_main_process() and write_whole(
-            pointer, self.last_ckpt.encode()))
 
-    def _write(self, runner, name: str, meta: dict, **kwargs) -> None:
-        """Have the runner write a file beside its place, and put it there; all processes call."""
+    def _write(self, runner, name: str, meta: dict, then: Callable[[], None], **kwargs) -> None:
+        """Have the runner write a file beside its place, put it there, and call `then` in the
+        first process; all processes call."""
+        self._finish(runner)
         self._progress = self._progress_at(meta)
         started = time.time()
-        partial = partial_name(name) if self.whole else name
+        partial, first = partial_name(name) if self.whole else name, is_main_process()
         self._together(runner, name, lambda: runner.save_checkpoint(
             self.out_dir, partial, file_client_args=self.file_client_args,
             backend_args=self.backend_args, meta=meta, **kwargs))
-        folder = Path(self.out_dir)
-        if self.whole:  # by now all processes have written what is theirs
-            self._together(runner, name, lambda: is_main_process() and publish(
-                folder / partial, folder / name))
+
+        def settle() -> None:  # by now all processes have written what is theirs
+            if first and self.whole:
+                publish(Path(self.out_dir) / partial, Path(self.out_dir) / name)
+            if first:
+                then()
+
+        wait = getattr(getattr(runner, 'strategy', None), 'writing', None)
+        if wait is None:
+            self._together(runner, name, settle)
+            self._there = meta['iter']
+        else:
+            self._pending = name, meta['iter'], self._pool.submit(lambda: (wait(), settle()))
         self._tell_slow(runner, name, started)
+
+    def _finish(self, runner) -> None:
+        """See to it that what is being written is there; all processes call."""
+        if self._pending is not None:
+            (name, iterations, future), self._pending = self._pending, None
+            self._together(runner, name, future.result)
+            self._there = iterations
+
+    def after_train(self, runner) -> None:
+        self._finish(runner)
+        super().after_train(runner)
 
     def _together(self, runner, name: str, write: Callable) -> None:
         """Call write() in all processes; if it fails in one, end all with the reason."""
@@ -115,7 +144,7 @@ class WholeCheckpointHook(_CheckpointHook):
                 remove(path)
             except OSError as error:
                 runner.logger.warning(f'{path} is left over and may be removed ({error.strerror})')
-        before = f'one of iteration {self._saved} is there' if self._saved else 'there is none yet'
+        before = f'one of iteration {self._there} is there' if self._there else 'there is none yet'
         raise OSError(f'Checkpoint {name} could not be written to {self.out_dir}: {reason}; '
                       f'{before}: make room or the folder writable, then go on with --resume.')
 
@@ -160,10 +189,10 @@ class WholeCheckpointHook(_CheckpointHook):
         # A number of numpy's would keep torch from loading the file with weights_only=True.
         hub.update_info(f'best_score{suffix}', float(score))
         hub.update_info(f'best_ckpt{suffix}', path)
-        self._write(runner, name, dict(epoch=runner.epoch, iter=runner.iter), by_epoch=False,
+        outdated = before if before and Path(before).name != name else None
+        self._write(runner, name, dict(epoch=runner.epoch, iter=runner.iter),
+                    lambda: outdated and self._remove(Path(outdated).name), by_epoch=False,
                     save_optimizer=False, save_param_scheduler=False)
-        if before and Path(before).name != name:
-            self._remove(Path(before).name)
         if one:
             self.best_ckpt_path = path
         else:

@@ -2,24 +2,35 @@
 
     --cfg-options runner_type=FlexibleRunner strategy.type=swinv2_mm.ZeroStrategy
 
-`ZeroStrategy` and `FSDPStrategy` train as plain data parallel does and save what it would: one file
-with whole tensors under plain names, optimizer included. So a run may go on with another strategy,
-or on another number of processes, and the files need no conversion to be tested or loaded.
-`DeepSpeedStrategy` saves DeepSpeed's folders.
+Both train as plain data parallel does. `ZeroStrategy` saves what that would: one file with whole
+tensors under plain names, optimizer included. `FSDPStrategy` saves a folder, to which each process
+writes its part. Either of them, and a run without strategy, goes on from either, on any number of
+processes.
 """
 from __future__ import annotations
 
-import torch
-from mmengine._strategy import DDPStrategy, deepspeed
-from mmengine._strategy import DeepSpeedStrategy as _DeepSpeedStrategy
-from mmengine._strategy import FSDPStrategy as _FSDPStrategy
-from mmengine.device import get_device
-from torch import Tensor, nn
-from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
-from torch.utils._pytree import tree_map
+import functools
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
 
+import mmengine
+import torch
+from mmengine._strategy import DDPStrategy
+from mmengine.device import get_device
+from mmengine.dist import get_world_size, is_main_process
+from mmengine.model import BaseDataPreprocessor
+from torch import Tensor, nn
+from torch.distributed import checkpoint as dcp
+
+from ..checkpoints.sharded import OPTIMIZER, RUN, STATE, is_sharded, read_metadata, reader
 from ..registry import STRATEGIES
-from .optimizer import backbones, plain_name, remember_shapes
+from ..utils import versions
+from .optimizer import backbones
+from .reading import read_run
 
 
 @STRATEGIES.register_module()
@@ -67,141 +78,169 @@ class ZeroStrategy(DDPStrategy):
 
 
 @STRATEGIES.register_module()
-class FSDPStrategy(_FSDPStrategy):
-    """Fully sharded: parameters, gradients and optimizer state are divided among the processes.
+class FSDPStrategy(DDPStrategy):
+    """Fully sharded (torch's `fully_shard`): each process holds a part of each parameter, gradient
+    and optimizer state, and saves its part.
 
     Each block of a SwinV2 backbone, with its extra norm where it has one, and each merging is put
     together when its turn comes; all the rest of the model is one more unit.
 
-    Args:
-        model_wrapper: settings of MMFullyShardedDataParallel; `auto_wrap_policy` chooses units.
-        kwargs: those of mmengine's FSDPStrategy; `state_dict_cfg` stays 'full'.
-    """
-
-    def __init__(self, *, model_wrapper: dict | None = None, **kwargs):
-        super().__init__(
-            model_wrapper=dict(type='MMFullyShardedDataParallel')
-            | _on_cpu(device_id=torch.device('cpu')) | (model_wrapper or {}),
-            state_dict_cfg='full', **kwargs)
-        if get_device() == 'cpu':
-            # Moving to where they are, torch frees the tensors that it is about to read.
-            self.state_dict_config.offload_to_cpu = False
-            self.optim_state_dict_config.offload_to_cpu = False
-
-    def build_model(self, model: nn.Module | dict) -> nn.Module:
-        """As mmengine's; parameters keep note of their shapes, which sharding takes away."""
-        model = super().build_model(model)
-        remember_shapes(model)
-        return model
-
-    def _wrap_model(self, model: nn.Module) -> nn.Module:
-        units = set(map(id, _units(model)))
-
-        def policy(module: nn.Module, recurse: bool, nonwrapped_numel: int) -> bool:
-            return recurse or id(module) in units
-
-        self.model_wrapper.setdefault('auto_wrap_policy', policy)
-        return super()._wrap_model(model)
-
-    def build_optim_wrapper(self, optim_wrapper: dict, model: nn.Module | None = None):
-        """As mmengine's, with gradients clipped by the norm of all shards, not of one."""
-        wrapper = super().build_optim_wrapper(optim_wrapper, model)
-        if wrapper.clip_grad_kwargs and wrapper.grad_name == 'grad_norm':
-            wrapper.clip_func = lambda _, **settings: model.clip_grad_norm_(**settings)
-        return wrapper
-
-    def model_state_dict(self) -> dict:
-        """Whole tensors under plain names; empty but in the first process."""
-        return _plain(self.model.state_dict())
-
-    def optim_state_dict(self) -> dict:
-        """The state of the whole optimizer as torch saves it; empty but in the first process."""
-        optimizer = self.optim_wrapper.optimizer
-        state = FSDP.optim_state_dict(self.model, optimizer)
-        if not state:
-            return state
-        numbers = {name: i for i, name in enumerate(self._names())}
-        values = {numbers[name]: value for name, value in state['state'].items()}
-        groups = [group | dict(params=[numbers[name] for name in group['params']])
-                  for group in state['param_groups']]
-        # Of the wrapper: base settings, and the scale of losses in mixed precision.
-        rest = self.optim_wrapper.state_dict()
-        return rest | dict(state=_plain(dict(sorted(values.items()))), param_groups=groups)
-
-    def load_optim_state_dict(self, state_dict: dict) -> None:
-        """Take this process's shards of the state of the whole optimizer."""
-        names = self._names()
-        named = dict(
-            state={names[i]: value for i, value in state_dict['state'].items()},
-            param_groups=[group | dict(params=[names[i] for i in group['params']])
-                          for group in state_dict['param_groups']])
-        shards = FSDP.optim_state_dict_to_load(self.model, self.optim_wrapper.optimizer, named)
-        self.optim_wrapper.load_state_dict(state_dict | shards)
-
-    def _names(self) -> list[str]:
-        """Name of each parameter in the order of the optimizer."""
-        names = {id(p): plain_name(name) for name, p in self.model.named_parameters()}
-        return [names[id(p)] for group in self.optim_wrapper.optimizer.param_groups
-                for p in group['params']]
-
-
-@STRATEGIES.register_module()
-class DeepSpeedStrategy(_DeepSpeedStrategy):
-    """DeepSpeed's ZeRO, of stage 1 unless `zero_optimization` says otherwise.
-
-    What the config says of its optimizer goes to where DeepSpeed looks for it: `clip_grad` to
-    gradient_clipping, `accumulative_counts` to gradient_accumulation_steps, and AmpOptimWrapper
-    with its `dtype` to torch_autocast.
+    A checkpoint is a folder, see `checkpoints.sharded`. No process ever holds all of it, and any
+    number of processes goes on from it. The folder appears under its name when all is written.
 
     Args:
-        zero_optimization: DeepSpeed's settings of that name.
-        kwargs: those of mmengine's DeepSpeedStrategy, DeepSpeed's own among them.
+        asynchronous: train on while a checkpoint is written; a copy of a process's part of it, in
+            memory of the CPU, is what that takes.
+        kwargs: those of mmengine's DDPStrategy, but `model_wrapper`.
 
     Raises:
-        ValueError: DeepSpeed is not installed, or gradients shall be clipped by value.
+        UserError: torch is older than 2.6.
     """
 
-    def __init__(self, *, zero_optimization: dict | None = None, **kwargs):
-        if deepspeed.deepspeed is None:  # mmengine's module tried to import it
-            raise ValueError('DeepSpeedStrategy needs DeepSpeed, which cannot be imported here: '
-                             'pip install deepspeed.')
-        super().__init__(zero_optimization=dict(stage=1) | (zero_optimization or {}), **kwargs)
+    def __init__(self, *, asynchronous: bool = True, **kwargs):
+        versions.require('full sharding', 'set strategy.type=swinv2_mm.ZeroStrategy')
+        super().__init__(**kwargs)
+        self.asynchronous = asynchronous
+        self.writing: Callable[[], None] | None = None  # waits for what is still being written
 
-    def prepare(self, model: nn.Module | dict, *, dispatch_kwargs: dict, **kwargs):
-        """As mmengine's, with the batch size of a process passed on."""
-        size = 'train_micro_batch_size_per_gpu'
-        self.config[size] = dispatch_kwargs.get(size, 1)
-        return super().prepare(model, dispatch_kwargs=dispatch_kwargs, **kwargs)
+    def _wrap_model(self, model: nn.Module) -> nn.Module:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        device = get_device()
+        for module in model.modules():
+            if isinstance(module, BaseDataPreprocessor):
+                module.to(device)  # it keeps the device in mind
+        model = self.convert_model(model)
+        mesh = init_device_mesh(device, (get_world_size(),))
+        for module in [*_units(model), model]:
+            fully_shard(module, mesh=mesh)
+        # What is written meanwhile must not come between what training sends.
+        self._group = torch.distributed.new_group(backend='gloo')
+        return model
 
     def build_optim_wrapper(self, optim_wrapper: dict, model: nn.Module | None = None):
-        """As mmengine's, from the config of an OptimWrapper or AmpOptimWrapper."""
-        settings = optim_wrapper.copy()
-        clip = settings.pop('clip_grad', None) or {}
-        if clip.get('type', 'norm') != 'norm':
-            raise ValueError('DeepSpeed clips gradients by their norm, got '
-                             f'optim_wrapper.clip_grad={clip}: give max_norm, or leave it out.')
-        if 'max_norm' in clip:
-            self.config['gradient_clipping'] = clip['max_norm']
-        if (counts := settings.pop('accumulative_counts', 1)) > 1:
-            self.config['gradient_accumulation_steps'] = counts
-        dtype = settings.pop('dtype', 'float16')
-        settings.pop('loss_scale', None)
-        if settings.get('type') == 'AmpOptimWrapper':
-            self.config['torch_autocast'] = dict(enabled=True, dtype=dtype)
-        return super().build_optim_wrapper(settings | dict(type='DeepSpeedOptimWrapper'), model)
+        """As mmengine's, with the norm that gradients are clipped to as a plain number."""
+        wrapper = super().build_optim_wrapper(optim_wrapper, model)
+        if wrapper.clip_grad_kwargs and wrapper.grad_name == 'grad_norm':
+            clip = wrapper.clip_func
+            wrapper.clip_func = lambda *args, **settings: clip(*args, **settings).full_tensor()
+        return wrapper
 
-    def save_checkpoint(self, filename: str, *, extra_ckpt: dict | None = None, callback=None,
-                        **kwargs) -> None:
-        """As mmengine's, with what hooks add to a checkpoint."""
-        extra_ckpt = extra_ckpt or {}
+    # Saving --------------------------------------------------------------------------------------
+
+    def save_checkpoint(self, filename: str, *, save_optimizer: bool = True,
+                        save_param_scheduler: bool = True, extra_ckpt: dict | None = None,
+                        callback: Callable | None = None) -> None:
+        """Write a folder; all processes call. What is asynchronous ends with `self.writing()`."""
+        rest = dict(state_dict=self.model.state_dict())
+        if save_optimizer and hasattr(self, 'optim_wrapper'):
+            rest['optimizer'] = self.optim_wrapper.state_dict()
+        if save_param_scheduler and hasattr(self, 'param_schedulers'):
+            rest['param_schedulers'] = self.scheduler_state_dict()
+        rest.update(extra_ckpt or {})
+        rest.setdefault('meta', {}).update(
+            seed=self.seed, time=time.strftime('%Y%m%d_%H%M%S'), mmengine=mmengine.__version__)
         if callback is not None:
-            callback(extra_ckpt)
-        super().save_checkpoint(filename, extra_ckpt=extra_ckpt, **kwargs)
+            callback(rest)
+        tensors = {f'{STATE}{name}': value for name, value in rest.pop('state_dict').items()}
+        if 'optimizer' in rest:
+            rest['optimizer'] = rest['optimizer'] | dict(state={})
+            tensors.update(self._optimizer_tensors())
+        if is_main_process():
+            Path(filename).mkdir(parents=True, exist_ok=True)
+            torch.save(rest, Path(filename) / RUN)
+        writer = dcp.FileSystemWriter(filename)
+        self.writing = functools.partial(_settle, dcp.async_save(
+            tensors, storage_writer=writer, process_group=self._group))
+        if not self.asynchronous:
+            self.writing()
+            self.writing = None
+
+    def _optimizer_tensors(self) -> dict[str, Tensor]:
+        return {f'optimizer.{number}.{kind}': value
+                for number, state in self.optim_wrapper.state_dict()['state'].items()
+                for kind, value in state.items()}
+
+    # Loading -------------------------------------------------------------------------------------
+
+    def load_checkpoint(self, filename: str, *, callback: Callable | None = None,
+                        **kwargs) -> dict:
+        """As mmengine's; of the folder of a sharded run, each process reads its part alone."""
+        if not is_sharded(filename):
+            return super().load_checkpoint(filename, callback=callback, **kwargs)
+        self.logger.info(f'Load checkpoint from {filename}')
+        folder = Path(filename)
+        saved = read_metadata(folder).state_dict_metadata
+        # What the model lacks, or has in another shape, is a name and a shape without data.
+        state = {name: torch.empty(value.size, device='meta')
+                 for name, value in saved.items() if name.startswith(STATE)}
+        for name, value in self.model.state_dict().items():
+            if f'{STATE}{name}' in saved and saved[f'{STATE}{name}'].size == value.shape:
+                state[f'{STATE}{name}'] = torch.empty_like(value)
+        dcp.load({name: value for name, value in state.items() if not value.is_meta},
+                 storage_reader=reader(folder))
+        checkpoint = read_run(folder / RUN, 'cpu')
+        checkpoint['state_dict'] = {name[len(STATE):]: value for name, value in state.items()}
+        if 'optimizer' in checkpoint:
+            checkpoint['optimizer']['folder'] = folder
+        if callback is not None:
+            callback(checkpoint)
+        self.load_model_state_dict(checkpoint.pop('state_dict'))
+        return checkpoint
+
+    def load_model_state_dict(self, state_dict: dict, *, strict: bool = False,
+                              revise_keys: Sequence[tuple[str, str]] = ((r'^module\.', ''),),
+                              ) -> None:
+        """Take this process's part of whole tensors; parts are taken as they are."""
+        for pattern, text in revise_keys:
+            state_dict = {re.sub(pattern, text, name): v for name, v in state_dict.items()}
+        own = self.model.state_dict()
+        parts = OrderedDict((name, _part_of(value, own.get(name)))
+                            for name, value in state_dict.items())
+        super().load_model_state_dict(parts, strict=strict, revise_keys=[])
+
+    def load_optim_state_dict(self, state_dict: dict) -> None:
+        """Take this process's part of the state of the whole optimizer."""
+        parameters = [p.detach() for group in self.optim_wrapper.optimizer.param_groups
+                      for p in group['params']]
+        if (folder := state_dict.pop('folder', None)) is not None:
+            tensors = {}
+            for name, value in read_metadata(folder).state_dict_metadata.items():
+                if match := OPTIMIZER.fullmatch(name):
+                    like, dtype = parameters[int(match[1])], value.properties.dtype
+                    tensors[name] = (torch.empty_like(like, dtype=dtype)
+                                     if like.shape == value.size else
+                                     torch.empty(value.size, dtype=dtype))
+            dcp.load(tensors, storage_reader=reader(folder))
+            state: dict = {}
+            for name, value in tensors.items():
+                number, kind = OPTIMIZER.fullmatch(name).groups()
+                state.setdefault(int(number), {})[kind] = value
+        else:
+            state = {number: {kind: _part_of(value, parameters[number])
+                              for kind, value in values.items()}
+                     for number, values in state_dict['state'].items()}
+        super().load_optim_state_dict(state_dict | dict(state=state))
 
 
-def _plain(state: dict) -> dict:
-    """Tensors without the notes that FSDP leaves on them, which a safe reader of files refuses."""
-    return tree_map(lambda value: value.detach() if isinstance(value, Tensor) else value, state)
+def _part_of(value: Tensor, like: Tensor | None) -> Tensor:
+    """The part of a whole tensor that this process has of `like`; as it is for any other shape."""
+    if (not hasattr(like, 'placements') or hasattr(value, 'placements')
+            or like.shape != value.shape):
+        return value
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
+
+
+def _settle(writing: Future) -> None:
+    """Wait for what is being written. Raises OSError with the reason of the first to fail."""
+    try:
+        writing.result()
+    except dcp.CheckpointException as error:
+        reason = next(iter(error.failures.values()))[0]
+        raise (reason if isinstance(reason, OSError) else OSError(str(reason))) from error
 
 
 def _units(model: nn.Module) -> list[nn.Module]:

@@ -29,6 +29,8 @@ SINCE = {
     'a GradScaler on a CPU': (2, 3),
     'export': (2, 6),
     'attention in one kernel on a GPU': (2, 4),  # torch.library.custom_op
+    'full sharding': (2, 6),  # torch.distributed.fsdp.fully_shard
+    'a sharded checkpoint': (2, 6),
 }
 TORCH = tuple(int(part) for part in torch.__version__.split('+')[0].split('.')[:2])
 
@@ -126,7 +128,8 @@ def load(path: Path, known: Mapping[str, object], map_location='cpu', mapped: bo
             if any(name.partition('/')[2] == 'constants.pkl' for name in archive.namelist()):
                 raise pickle.UnpicklingError('TorchScript')
     options = dict(mmap=mapped) if TORCH >= (2, 1) else {}
-    return torch.load(str(path), map_location=map_location, pickle_module=_only(known), **options)
+    return torch.load(str(path), map_location=map_location,
+                      pickle_module=restricted_pickle(known), **options)
 
 
 # What weights_only=True of today's torch takes besides, and that of torch 2.0 does not.
@@ -134,9 +137,8 @@ LATER = {'torch.bfloat16': torch.bfloat16, 'torch.uint8': torch.uint8, 'torch.bo
          'torch.device': torch.device, 'collections.Counter': Counter, '_codecs.encode': encode}
 
 
-def _only(known: Mapping[str, object]) -> types.ModuleType:
-    """What torch.load takes for the module `pickle`; it looks up tensors and `known` names alone.
-    """
+def restricted_pickle(known: Mapping[str, object]) -> types.ModuleType:
+    """A module `pickle`, also for torch.load, that looks up tensors and `known` names alone."""
     allowed = {**torch._weights_only_unpickler._get_allowed_globals(), **LATER, **known}
 
     class Unpickler(pickle.Unpickler):

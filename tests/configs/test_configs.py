@@ -93,6 +93,9 @@ for path in sys.argv[1:]:
     if init:
         assert WEIGHT_INITIALIZERS.build(init).checkpoint == init.checkpoint
     build_optim_wrapper(model, cfg.optim_wrapper)
+    if cfg.default_scope == 'mmdet':
+        from swinv2_mm.datasets import repairs
+        repairs.install()  # as the tools do
     for split in ('train', 'val', 'test'):
         if cfg.get(f'{split}_dataloader'):  # pre-training has no validation
             dataset = cfg[f'{split}_dataloader'].dataset
@@ -102,9 +105,6 @@ for path in sys.argv[1:]:
             for step in dataset.pipeline:
                 if step.type == 'RandomApply' and not find_spec('instaboostfast'):
                     step.transforms = [t for t in step.transforms if t.type != 'InstaBoost']
-            if not find_spec('panopticapi'):  # its loader asks for the package as it is built
-                dataset.pipeline = [step for step in dataset.pipeline
-                                    if step.type != 'LoadPanopticAnnotations']
             if dataset.type.startswith('PascalContext'):  # looks for its pictures when it is built
                 with DATASETS.switch_scope_and_registry(None) as datasets:
                     assert datasets.get(dataset.type)

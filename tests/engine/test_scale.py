@@ -1,12 +1,14 @@
-"""Sharded training in two processes: it learns, saves and resumes as one process does."""
+"""Sharded training in several processes: it learns, saves and resumes as one process does."""
 import pytest
 import torch
 from scale_runs import CLIP, DDP, FSDP, PLAIN, TWO_HALVES, ZERO, config, prepare, run
+from test_scale_settings import NEW
 
 from swinv2_mm import SwinTransformerV2
 from swinv2_mm.checkpoints import load_backbone
+from swinv2_mm.engine.reading import read_run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, NEW]
 STEPS = 8
 
 
@@ -83,9 +85,9 @@ def test_a_sharded_run_goes_on_from_its_file_as_if_never_stopped(runs, name):
 
 
 def test_files_of_sharded_runs_are_those_of_plain_ones(runs, data):
-    plain = torch.load(data / 'alone' / f'iter_{STEPS}.pth', weights_only=False)
+    plain = read_run(data / 'alone' / f'iter_{STEPS}.pth')
     for name in ('zero', 'fsdp'):
-        file = torch.load(data / name / f'iter_{STEPS // 2}.pth', weights_only=False)
+        file = read_run(data / name / f'iter_{STEPS // 2}.pth')
         assert_same_weights(file['state_dict'], plain['state_dict'])
         found, expected = file['optimizer'], plain['optimizer']
         assert found['param_groups'] == expected['param_groups']
@@ -97,6 +99,14 @@ def test_files_of_sharded_runs_are_those_of_plain_ones(runs, data):
         assert not report.fresh
         for key, value in model.state_dict().items():
             assert torch.equal(value, plain['state_dict'][f'backbone.{key}']), key
+
+
+def test_each_process_has_written_half_of_a_folder(data):
+    for folder in (data / 'fsdp').glob('iter_*.pth'):
+        sizes = [file.stat().st_size for file in folder.glob('*.distcp')]
+        assert len(sizes) == 2 and max(sizes) < 0.55 * sum(sizes)
+        assert (folder / 'run.pth').stat().st_size < 0.01 * sum(sizes)
+    assert not list((data / 'fsdp').glob('.*.partial'))
 
 
 def test_every_way_of_training_goes_on_from_the_file_of_one_process(runs):
@@ -117,6 +127,20 @@ def test_one_process_goes_on_from_the_file_of_two(runs, data):
     for (rank,) in found.values():
         assert rank['losses'] == plain['losses']
         assert_same_weights(rank['weights'], plain['weights'])
+
+
+def test_three_processes_go_on_from_the_folder_of_two(runs, data):
+    """As data parallel does. Sums of three are rounded in another order: float64, 1e-9."""
+    folder = data / 'fsdp' / f'iter_{STEPS // 2}.pth'
+    found = run(3, data, **{
+        f'{name}_float64': config(data, STEPS // 2 + 3, settings, resume=folder)
+        for name, settings in dict(ddp=DDP, fsdp=FSDP).items()})
+    for sharded, plain in zip(found['fsdp_float64'], found['ddp_float64']):
+        assert len(plain['losses']) == 3
+        assert sharded['losses'] == pytest.approx(plain['losses'], rel=1e-9)
+        for name, value in plain['weights'].items():
+            torch.testing.assert_close(sharded['weights'][name], value, rtol=1e-9, atol=1e-9)
+    assert plain['weights']['backbone.patch_embed.proj.weight'].dtype == torch.float64
 
 
 def test_full_sharding_clips_by_the_norm_of_the_whole_gradient(runs):

@@ -1,25 +1,31 @@
-"""Strategies of sharded training: what they take from a config, shard and refuse."""
+"""Strategies of sharded training: what they take from a config, shard, write and refuse."""
 import re
+import threading
 import types
+from collections import deque
 
 import pytest
 import torch
-from config_checks import load
-from helpers import DEMO, ROOT, paired
-from mmengine import _strategy as mmengine_strategies
-from mmengine.config import ConfigDict
+from helpers import ROOT, paired
+from mmengine.logging import MessageHub
 from mmengine.registry import STRATEGIES
 from test_optimizer import SMALL, Detector, build
+from torch.distributed import checkpoint as dcp
 
 from swinv2_mm import SwinTransformerV2
 from swinv2_mm.engine import strategies
-from swinv2_mm.engine.optimizer import remember_shapes
+from swinv2_mm.engine.checkpoints import CheckpointHook
+from swinv2_mm.engine.reading import read_run
+from swinv2_mm.utils import versions
+from swinv2_mm.utils.errors import UserError
 
 PAGE = (ROOT / 'docs' / 'scale.md').read_text()
+NEW = pytest.mark.skipif(not versions.can('full sharding'), reason='full sharding needs torch 2.6')
 
 
 @pytest.fixture
-def one_process(tmp_path):
+def one_process(tmp_path, monkeypatch):
+    monkeypatch.setenv('LOCAL_RANK', '0')
     torch.distributed.init_process_group(
         'gloo', rank=0, world_size=1, init_method=f'file://{tmp_path}/store')
     yield
@@ -27,16 +33,37 @@ def one_process(tmp_path):
 
 
 @pytest.fixture
-def deepspeed(monkeypatch):
-    """A stand-in; what the real one does is not tested here."""
-    module = types.SimpleNamespace(__version__='0.19.8')
-    monkeypatch.setattr(mmengine_strategies.deepspeed, 'deepspeed', module)
-    monkeypatch.setattr(mmengine_strategies.deepspeed, 'register_deepspeed_optimizers', list)
+def prepared(one_process, tmp_path):
+    """A strategy in one process, with a model and a momentum; it writes while training goes on."""
+    strategy = STRATEGIES.build(dict(
+        type='swinv2_mm.FSDPStrategy', work_dir=str(tmp_path),
+        env_kwargs=dict(launcher='pytorch', dist_cfg=dict(backend='gloo'))))
+    strategy.build_logger(log_level='ERROR')
+    strategy.prepare(Detector(SwinTransformerV2(SMALL)), optim_wrapper=dict(
+        optimizer=dict(type='SGD', lr=0.1, momentum=0.9)), dispatch_kwargs=dict(max_iters=9))
+    return strategy
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """Lets files be written, once it is set."""
+    go, write = threading.Event(), dcp.FileSystemWriter.write_data
+
+    def write_data(self, *args):
+        go.wait(60)
+        return write(self, *args)
+    monkeypatch.setattr(dcp.FileSystemWriter, 'write_data', write_data)
+    yield go
+    go.set()
+
+
+def whole(value):
+    return getattr(value, 'full_tensor', lambda: value)()
 
 
 def test_every_strategy_that_the_page_names_is_registered():
     names = set(re.findall(r'strategy\.type=(swinv2_mm\.\w+)', PAGE))
-    assert names == {f'swinv2_mm.{kind}Strategy' for kind in ('Zero', 'FSDP', 'DeepSpeed')}
+    assert names == {f'swinv2_mm.{kind}Strategy' for kind in ('Zero', 'FSDP')}
     assert all(STRATEGIES.get(name).__module__ == strategies.__name__ for name in names)
 
 
@@ -51,46 +78,99 @@ def test_blocks_and_mergings_are_units_of_full_sharding():
     assert type(last.norm3).__name__ == 'LayerNorm'  # the extra norm goes with its block
 
 
-def test_sharded_parameters_without_their_shapes_are_refused(one_process):
-    """Pieces are flat: all of them would go without weight decay."""
-    def sharded(model):
-        return strategies.FSDP(model, use_orig_params=True, device_id=torch.device('cpu'))
+@pytest.mark.parametrize('kind', ['FullyShardedDataParallel',
+                                  pytest.param('fully_shard', marks=NEW)])
+def test_sharded_parameters_have_their_shapes_or_are_refused(one_process, kind):
+    """Flat pieces would all go without weight decay."""
     model = Detector(SwinTransformerV2(SMALL))
-    with pytest.raises(ValueError, match=r"strategy.type='swinv2_mm.FSDPStrategy'"):
-        build(sharded(model))
-    model = Detector(SwinTransformerV2(SMALL))
+    if kind == 'FullyShardedDataParallel':  # what mmengine's own strategy uses
+        flat = torch.distributed.fsdp.FullyShardedDataParallel(
+            model, use_orig_params=True, device_id=torch.device('cpu'))
+        with pytest.raises(ValueError, match=r"strategy.type='swinv2_mm.FSDPStrategy'"):
+            build(flat)
+        return
     expected = build(model, layer_decay_rate=0.5).optimizer.param_groups
-    remember_shapes(model)
-    found = build(sharded(model), layer_decay_rate=0.5).optimizer.param_groups
+    torch.distributed.fsdp.fully_shard(model)
+    found = build(model, layer_decay_rate=0.5).optimizer.param_groups
     for group, other in paired(found, expected):
         assert group['names'] == other['names']
         assert group['weight_decay'] == other['weight_decay']
 
 
-def test_deepspeed_gets_what_the_config_says_of_the_optimizer(deepspeed):
-    cfg = load(DEMO).optim_wrapper
-    cfg.update(type='AmpOptimWrapper', dtype='bfloat16', loss_scale='dynamic',
-               accumulative_counts=4, clip_grad=dict(max_norm=5.0))
-    strategy = STRATEGIES.build(dict(
-        type='swinv2_mm.DeepSpeedStrategy', zero_optimization=dict(stage=3),
-        env_kwargs=dict(launcher='none')))
-    model = Detector(SwinTransformerV2(SMALL))
-    wrapper = strategy.build_optim_wrapper(ConfigDict(cfg), model)
-    assert type(wrapper).__name__ == 'DeepSpeedOptimWrapper'
-    assert type(wrapper.optimizer) is torch.optim.AdamW
-    assert len(wrapper.optimizer.param_groups) == 2
-    assert {key: strategy.config[key] for key in (
-        'zero_optimization', 'gradient_clipping', 'gradient_accumulation_steps',
-        'torch_autocast')} == dict(
-            zero_optimization=dict(stage=3), gradient_clipping=5.0, gradient_accumulation_steps=4,
-            torch_autocast=dict(enabled=True, dtype='bfloat16'))
-    assert cfg.clip_grad == dict(max_norm=5.0)  # the config stays as it is
-    with pytest.raises(ValueError, match='clips gradients by their norm'):
-        strategy.build_optim_wrapper(
-            ConfigDict(cfg, clip_grad=dict(type='value', clip_value=1.0)), model)
+def test_an_older_torch_is_told_which_one_shards(monkeypatch):
+    monkeypatch.setattr(versions, 'TORCH', (2, 5))
+    with pytest.raises(UserError, match=r'Full sharding needs torch 2\.6 or newer, .*ZeroStrategy'):
+        STRATEGIES.build(dict(type='swinv2_mm.FSDPStrategy'))
 
 
-def test_deepspeed_that_is_missing_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(mmengine_strategies.deepspeed, 'deepspeed', None)
-    with pytest.raises(ValueError, match=r'pip install deepspeed\.$'):
-        STRATEGIES.build(dict(type='swinv2_mm.DeepSpeedStrategy'))
+@NEW
+def test_weights_may_change_while_they_are_written(prepared, slow, tmp_path):
+    model, folder = prepared.model, tmp_path / 'iter_3.pth'
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    prepared.save_checkpoint(str(folder), extra_ckpt=dict(meta=dict(iter=3, epoch=0)))
+    with torch.no_grad():
+        for value in model.parameters():
+            value.add_(1)
+    assert not (folder / '.metadata').exists()
+    slow.set()
+    prepared.writing()
+    found = read_run(folder)
+    assert found['meta']['iter'] == 3
+    for name, value in before.items():
+        assert torch.equal(found['state_dict'][name], whole(value))
+
+
+@NEW
+def test_a_folder_is_named_when_it_is_whole_and_a_fault_ends_the_run(prepared, slow, tmp_path):
+    strategy, hub = prepared, MessageHub.get_instance('sharded')
+    runner = types.SimpleNamespace(
+        strategy=strategy, message_hub=hub, work_dir=str(tmp_path), _resume=False, _load_from=None,
+        logger=strategy.logger, save_checkpoint=lambda folder, name, meta, **_: (
+            strategy.save_checkpoint(f'{folder}/{name}', extra_ckpt=dict(meta=meta))))
+    hook = CheckpointHook(by_epoch=False, interval=1, max_keep_ckpts=1)
+    hook.out_dir, hook.whole, hook.seed = str(tmp_path), True, 0
+    hook.keep_ckpt_ids = deque(maxlen=1)
+    hook.file_backend = types.SimpleNamespace(join_path=lambda *parts: '/'.join(parts))
+
+    def save(step):
+        hook._save_checkpoint_with_step(runner, step, dict(epoch=0, iter=step))
+
+    def there():
+        return sorted(path.name for path in tmp_path.glob('iter_*')), (
+            tmp_path / 'last_checkpoint').exists()
+    save(1)
+    assert there() == ([], False)
+    slow.set()
+    save(2)  # waits for the first
+    hook._finish(runner)
+    assert there() == (['iter_2.pth'], True)
+    (tmp_path / '.iter_3.pth.partial').write_text('in the way')
+    strategy.save_checkpoint = lambda *_, **__: None
+    strategy.writing = lambda: strategies.Path(tmp_path / 'iter_2.pth' / 'run.pth' / 'x').touch()
+    save(3)
+    with pytest.raises(OSError, match='iter_3.pth could not be written to .*: Not a directory; '
+                                      'one of iteration 2 is there'):
+        hook._finish(runner)
+    assert there() == (['iter_2.pth'], True)
+
+
+@NEW
+def test_a_head_of_another_size_is_left_and_the_rest_loaded(prepared, tmp_path):
+    folder = tmp_path / 'iter_1.pth'
+    prepared.save_checkpoint(str(folder), extra_ckpt=dict(meta=dict(iter=1, epoch=0)))
+    prepared.writing()
+    saved = read_run(folder)['state_dict']
+    other = Detector(SwinTransformerV2(SMALL))
+    other.head = torch.nn.Linear(8, 5)
+    torch.distributed.fsdp.fully_shard(other)
+    prepared.model = other
+    for source in (folder, tmp_path / 'plain.pth'):
+        if source != folder:
+            torch.save(dict(state_dict={f'module.{k}': v for k, v in saved.items()}), source)
+        with torch.no_grad():
+            for value in other.parameters():
+                value.fill_(7)
+        prepared.load_checkpoint(str(source))
+        for name, value in other.state_dict().items():
+            assert ((whole(value) == 7).all() if 'head' in name
+                    else torch.equal(whole(value), saved[name])), name

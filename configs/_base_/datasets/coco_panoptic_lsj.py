@@ -1,7 +1,4 @@
-"""COCO 2017 panoptic, 80 things and 53 kinds of stuff, jittered to 1024 as mmdet's Mask2Former.
-
-Needs panopticapi: pip install git+https://github.com/cocodataset/panopticapi.git
-"""
+"""COCO 2017 panoptic, 80 things and 53 kinds of stuff, jittered to 1024 as mmdet's Mask2Former."""
 data_root = 'data/coco/'
 image_size = (1024, 1024)
 

@@ -10,9 +10,7 @@ from . import kind
 
 NEEDED = {  # type of a data set -> package, what installs it
     'LVISV05Dataset': ('lvis', 'pip install lvis'),
-    'LVISV1Dataset': ('lvis', 'pip install lvis'),
-    'CocoPanopticDataset': (
-        'panopticapi', 'pip install git+https://github.com/cocodataset/panopticapi.git')}
+    'LVISV1Dataset': ('lvis', 'pip install lvis')}
 
 
 def check(dataset: dict, where: str) -> None:
