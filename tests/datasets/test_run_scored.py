@@ -269,6 +269,7 @@ SOUND = {
     'iterations without an end': det(lambda c: (sampler('train', 'InfiniteSampler')(c), setattr(
         c, 'train_cfg', dict(type='IterBasedTrainLoop', max_iters=9)))),
     'a flip that never comes': det(step(1, type='RandomFlip', prob=0.0)),
+    'a flip that mmseg takes back': seg(step(1, type='RandomFlip', prob=1.0)),
     'augmented tests': det(lambda c: c.val_dataloader.dataset.update(pipeline=[
         dict(type='LoadImageFromFile'), dict(type='TestTimeAug', transforms=[
             [dict(type='RandomFlip', prob=1.0)], [dict(type='LoadAnnotations')]])])),
