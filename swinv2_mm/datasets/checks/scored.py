@@ -116,7 +116,8 @@ def moved(run: Run) -> Iterator[Finding]:
                      if isinstance(step, dict) and 'transforms' not in step]
             place = f'{split}_dataloader.dataset.pipeline'
             names = [kind(step) for step in steps]
-            loaded = names.index('LoadAnnotations') if 'LoadAnnotations' in names else len(names)
+            loaded = next((i for i, name in enumerate(names)
+                           if name in ('LoadAnnotations', 'LoadMap')), len(names))
             for i, step in enumerate(steps):
                 if run.scope == 'mmseg' and kind(step) == 'RandomFlip' and i < loaded:
                     continue  # whose results mmseg flips back, beside a map that stayed
