@@ -5,6 +5,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from swinv2_mm.apis import launch
+from swinv2_mm.apis.inference.weights import Fills
 from swinv2_mm.datasets.checks import check_data
 from swinv2_mm.engine.checkpoints import resume_point
 from swinv2_mm.utils import entry
@@ -73,6 +74,8 @@ def main():
     apply(args, cfg)
     check_data(cfg, 'train', 'val')
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if cfg.get('load_from') and not cfg.get('resume'):
+        runner.register_hook(Fills())
     runner.train()
 
 

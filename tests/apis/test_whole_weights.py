@@ -6,7 +6,8 @@ from helpers import ROOT
 from infer_checks import DEMOS, call, checkpoint, picture
 from mmengine.config import Config
 
-from swinv2_mm.apis.inference.weights import WholeModel, load_weights
+from swinv2_mm.apis import train
+from swinv2_mm.apis.inference.weights import Fills, WholeModel, load_weights
 from swinv2_mm.utils.errors import UserError
 
 
@@ -86,3 +87,47 @@ def test_weights_of_before_windows_were_kept_are_whole(tmp_path):
              if not name.endswith('pretrained_windows')}
     torch.save(found, tmp_path / 'old.pth')
     load_weights(model, str(tmp_path / 'old.pth'))
+
+
+class Log(list):
+    info = warning = list.append
+
+
+def filled(state):
+    """What is said when a training of a backbone and a head loads from a file."""
+    model = torch.nn.Module()
+    model.backbone, model.head = torch.nn.Linear(2, 3), torch.nn.Linear(3, 1)
+    runner = type('Runner', (), dict(model=model, logger=Log(), _load_from='a.pth'))
+    Fills().after_load_checkpoint(runner, dict(state_dict=state))
+    return runner.logger
+
+
+def test_what_load_from_fills_is_told_and_nothing_is_refused():
+    backbone, head = torch.nn.Linear(2, 3).state_dict(), torch.nn.Linear(3, 1).state_dict()
+    of_all = {f'module.backbone.{key}': value for key, value in backbone.items()}
+    of_head = {f'head.{key}': value for key, value in head.items()}
+    assert filled({**of_all, **of_head}) == ["load_from 'a.pth' fills 4 of the 4 tensors of the "
+                                             'model.']
+    assert 'fills 2 of the 4' in filled(of_all)[0] and len(filled(of_all)) == 1
+    assert 'fills nothing of the backbone' in filled({'backbone.layers.0': head['bias'],
+                                                      **of_head})[1]
+    with pytest.raises(UserError, match='is of weight, bias: for the weights of a backbone alone'):
+        filled(backbone)
+    with pytest.raises(UserError, match='must be of the model'):
+        filled({'backbone.weight': torch.ones(9, 9), 'bbox_head.weight': torch.ones(1)})
+
+
+@pytest.mark.parametrize('resume, watched', [(False, True), (True, False)])
+def test_tools_train_watches_what_it_loads(tmp_path, monkeypatch, resume, watched):
+    (tmp_path / 'a.pth').touch()
+    (tmp_path / 'config.py').write_text(
+        f"default_scope = 'mmdet'\nmodel = {{}}\nload_from = '{tmp_path}/a.pth'\n"
+        f'resume = {resume}\n')
+    seen = []
+    runner = type('Runner', (), dict(train=lambda: None, register_hook=seen.append))
+    monkeypatch.setattr(train.Runner, 'from_cfg', lambda cfg: runner)
+    monkeypatch.setattr(train.launch, 'keep_memory', lambda: None)
+    monkeypatch.setattr(train.launch, 'read_safely', lambda: None)
+    monkeypatch.setattr('sys.argv', ['train.py', str(tmp_path / 'config.py')])
+    train.main()
+    assert [type(hook) for hook in seen] == [Fills] * watched

@@ -78,9 +78,9 @@ def test_missing_data_is_refused_with_the_setting_to_change(root):
             f"There is no list of images at '{root}/trian.txt': put it there, or set data_root and "
             'ann_file of train_dataloader.dataset.')
     refused(config(root, ann_file='train.txt', data_prefix='val/cat'),
-            f"There is no image at '{root}/val/cat/cat/0 0.jpg': it is the first of "
-            f'{root}/train.txt, so set data_prefix of train_dataloader.dataset to the folder its '
-            'names start from.')
+            f"{root}/train.txt names 3 images, and 3 of them are no files in {root}/val/cat, the "
+            "first is 'cat/0 0.jpg': write '0 0.jpg' for 'cat/0 0.jpg', and so on, or set "
+            'data_prefix of train_dataloader.dataset to where these names start from.')
     refused(config(root, data_prefix='train/cat'),
             f'{root}/train/cat must hold one folder of images for each class, got none: make them, '
             'or set ann_file of train_dataloader.dataset to a list of lines "IMAGE LABEL".')

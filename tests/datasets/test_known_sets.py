@@ -199,6 +199,8 @@ def kinetics(root):
 def imagenet(root):
     cfg = sets.listed(root)
     picture(root / 'n0' / 'a_0.JPEG')
+    for i in range(1, 1000):
+        (root / 'n0' / f'a_{i}.JPEG').touch()
     lines = [f'n0/a_{i}.JPEG {i}' for i in range(1000)]
     (root / 'val.txt').write_text('\n'.join(lines) + '\n')
     for split in ('train', 'val', 'test'):
@@ -238,6 +240,10 @@ def test_voc_is_checked_as_coco_is(tmp_path):
     assert 'has iscrowd 1 in all' in found(hard)['nothing to learn']
     flat = voc(tmp_path / 'flat', lambda text: text.replace('<xmax>20.7', '<xmax>0'))
     assert 'empty box' in found(flat, level='warning')
+    photo = tmp_path / 'mended/VOCdevkit/VOC2012/JPEGImages/001.jpg'
+    photo.rename(photo.with_suffix('.JPG'))
+    cfg.train_dataloader.dataset = cfg.train_dataloader.dataset.dataset.datasets[1]
+    assert "write 'VOC2012/JPEGImages/001.JPG' for" in found(cfg)['missing']
     (tmp_path / 'flat/VOCdevkit/VOC2007/Annotations/001.xml').unlink()
     assert 'cannot list its data (FileNotFoundError: ' in found(flat)['set-up']
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import small_sets as sets
-from advice import changed, cls, film, follow, found, names, seg, spoilt
+from advice import changed, cls, film, follow, found, loaders, name_all, names, seg, spoilt
 from mmengine.config import Config
 
 OTHER = r"dict\(type='(\w+)'\)"
@@ -143,6 +143,28 @@ def one_name_twice(root):
     return sets.detection(root, train=content)
 
 
+def of_coco(root):
+    """Two of COCO's classes, which no setting names."""
+    content = sets.objects()
+    for category, name in zip(content['categories'], ('person', 'car')):
+        category['name'] = name
+    cfg = sets.detection(root, train=content, val=content)
+    for dataset in loaders(cfg):
+        del dataset['metainfo']
+    return cfg
+
+
+def of_its_own(cfg, said, root):
+    for dataset in loaders(cfg):
+        dataset.metainfo = {}
+    name_all(cfg, ('person', 'car'))
+
+
+def mixed(cfg):
+    cfg.data_preprocessor = dict(num_classes=1000)
+    cfg.model.train_cfg = dict(augments=[dict(type='Mixup', alpha=0.8)])
+
+
 def texts(**fields):
     return spoilt(**fields), lambda cfg, said, root: (
         sets.put(root, 'train', sets.objects()), said.index('write whole numbers, no text'))
@@ -221,6 +243,12 @@ ADVICE = [
         cfg.train_dataloader.dataset.filter_cfg.update(min_size=int(
             re.search('to at most ([0-9]+)', said)[1]))),
     ('set-up', splits_as_classes, "('Train', 'valid'), which are splits", one_below),
+    ('set-up', det(lambda c: [setattr(d, 'metainfo', dict(CLASSES=('red', 'blue')))
+                              for d in loaders(c)]), 'metainfo.CLASSES of',
+     lambda cfg, said, root: name_all(cfg, ('red', 'blue'))),
+    ('set-up', of_coco, "set classes=('person', 'car') in all data sets", of_its_own),
+    ('set-up', cls(mixed), 'data_preprocessor.num_classes must be the number', lambda cfg, said,
+     root: cfg.data_preprocessor.update(num_classes=int(re.search('head, ([0-9]+)', said)[1]))),
     ('set-up', one_name_twice, "got 'red' for the ids (1, 3)", lambda cfg, said, root:
      sets.put(root, 'train', sets.objects())),
     *(('no field', make, "'1'", mend) for make, mend in (
@@ -269,6 +297,7 @@ SOUND = {
     'iterations without an end': det(lambda c: (sampler('train', 'InfiniteSampler')(c), setattr(
         c, 'train_cfg', dict(type='IterBasedTrainLoop', max_iters=9)))),
     'a flip that never comes': det(step(1, type='RandomFlip', prob=0.0)),
+    'a flip that mmseg takes back': seg(step(1, type='RandomFlip', prob=1.0)),
     'augmented tests': det(lambda c: c.val_dataloader.dataset.update(pipeline=[
         dict(type='LoadImageFromFile'), dict(type='TestTimeAug', transforms=[
             [dict(type='RandomFlip', prob=1.0)], [dict(type='LoadAnnotations')]])])),
@@ -281,6 +310,8 @@ SOUND = {
         segmentation=sets.runs([5, 5, 9, 9], (40, 40)), masks=False, metric=['bbox']),
     'numbers as a table writes them': spoilt(category_id=1.0, second=dict(
         category_id=2.0, id=2.0, image_id=1.0, iscrowd=0.0)),
+    'a count of mixed labels where none are mixed': cls(lambda c: c.update(
+        data_preprocessor=dict(num_classes=1000))),
     'a half of the pictures, scored by themselves': seg(
         lambda c: c.val_dataloader.dataset.update(indices=2)),
     'a name of its base': det(lambda c: c.update(data_root=c.train_dataloader.dataset.data_root)),

@@ -46,6 +46,28 @@ def check_whole(state: dict[str, Tensor], own: dict[str, Tensor], checkpoint: st
             'give the config that it was trained with.')
 
 
+class Fills(Hook):
+    """What `load_from` of a training fills, and what not: mmengine leaves out what does not fit."""
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Raise UserError where it would be nothing; tell where the backbone is not in it."""
+        state, model = checkpoint.get('state_dict', checkpoint), _inner(runner.model)
+        own = {key: value for key, value in model.state_dict().items() if not _is_record(key)}
+        state = {key.removeprefix('module.'): value for key, value in state.items()}
+        filled = [key for key in own if getattr(state.get(key), 'shape', None) == own[key].shape]
+        place = f'load_from {str(runner._load_from)!r}'
+        if not filled:
+            raise UserError(
+                f'{place} must be of the model that the config describes, {_parts(own)}, and is of '
+                f'{_parts(state)}: for the weights of a backbone alone, set '
+                "model.backbone.init_cfg=dict(type='swinv2_mm.PretrainedSwinV2', checkpoint=...).")
+        runner.logger.info(f'{place} fills {len(filled)} of the {len(own)} tensors of the model.')
+        backbone = getattr(model, 'backbone', None)
+        if backbone is not None and not getattr(backbone, 'init_cfg', None) and not any(
+                key.startswith('backbone.') for key in filled):
+            runner.logger.warning(f'{place} fills nothing of the backbone, which starts at random.')
+
+
 class WholeModel(Hook):
     """`check_whole` for a runner that loads by itself: a strategy may have split the model."""
 

@@ -103,6 +103,11 @@ def _of_data(run) -> list[Finding]:
 def of_dataset(run, dataset: dict, split: str) -> Iterator[Finding]:
     """Findings on one data set by the rules of its library; others are let be."""
     where, said = f'{split}_dataloader', False
+    for key in dataset.get('metainfo') or {}:
+        if str(key).lower() == 'classes' != key:
+            yield Finding('set-up', where, f'metainfo.{key} of {where}.dataset is read by nothing: '
+                          'write classes.')
+            return
     for module in MODULES.get(run.scope, ()):
         find = importlib.import_module(f'{__name__}.{module}').find
         try:

@@ -51,6 +51,8 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
             names or range(number or 0))} if lines else {}
         images = [os.path.join(folder, name) for name, _ in lines]
         wanted.run.count(where, len(images))
+        if '://' not in folder:
+            yield from passed_over.missing([name for name, _ in lines], folder, listed, where)
     else:
         others = _folders_of_others(wanted, where) if not names else ()
         number = _check_folders(folder, classes, number if name == 'ImageNet' else None, where,
@@ -234,10 +236,6 @@ def _check_list(path: str, number: int | None, folder: str,
             raise UserError(f'{path}, line {place}, must be "IMAGE LABEL" with a label {rule}, got '
                             f'{line.rstrip()[:200]!r}: correct it, or the number of classes.')
         names.append((image, int(label)))
-        if place == 1:  # a wrong folder shows at once, and looking for all would take long
-            check_file(os.path.join(folder, image), 'image', f'it is the first of {path}'
-                       f'{passed_over.backslash(image)}, so set '
-                       f'data_prefix of {where}.dataset to the folder its names start from')
     return names
 
 

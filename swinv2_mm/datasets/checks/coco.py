@@ -63,7 +63,8 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
     content = read(path, wanted.cache, where == 'test_dataloader', dataset)
     classes = class_names(dataset, where)
     lvis = kind(dataset).startswith('LVIS')
-    _check_classes(classes, content, path, where, wanted, lvis)
+    _check_classes(classes, content, path, where, wanted, lvis,
+                   bool((dataset.get('metainfo') or {}).get('classes')))
     for place, count in class_counts(model):
         if count != len(classes):
             raise UserError(f'{place}.num_classes must be the number of classes of the data, '
@@ -130,9 +131,10 @@ def class_names(dataset: dict, where: str) -> tuple[str, ...]:
 
 
 def _check_classes(classes: tuple, content: dict, path: str, where: str, wanted,
-                   lvis: bool = False) -> None:
+                   lvis: bool = False, named: bool = True) -> None:
     """Raise UserError where the classes are not categories of the file in its order.
 
+    `named`: by the config, in place of the type of the data set.
     What is advised depends on the other splits: what mends one must not break another.
     """
     names = tuple(category['name'] for category in content['categories'])
@@ -158,7 +160,7 @@ def _check_classes(classes: tuple, content: dict, path: str, where: str, wanted,
             raise UserError(f'{rule}: {elsewhere[0]!r} is a category of another split alone, so '
                             f'write the same categories, with the same ids and in the same order, '
                             'into the files of all splits.')
-        if len(unknown) == len(classes):
+        if len(unknown) == len(classes) or not named:
             raise UserError(f'{rule}: set classes={short(names)} in all data sets, and num_classes='
                             f'{len(names)}.')
         near = did_you_mean(unknown[0], [name for name in names if name not in classes])

@@ -176,4 +176,17 @@ def things(run: Run) -> Iterator[Finding]:
                               f'{count} and 0 where objects alone are labelled')
 
 
-CHECKS = (top_k, class_weights, one_class, things)
+def of_mixtures(run: Run) -> Iterator[Finding]:
+    """Mixed labels of mmpretrain have as many numbers as the head."""
+    pre, model = run.cfg.get('data_preprocessor') or {}, run.model
+    mixed = (model.get('train_cfg') or {}).get('augments') or pre.get('batch_augments')
+    if run.scope != 'mmpretrain' or 'data_preprocessor' in model or not mixed:
+        return  # that of the model is looked at with all of it
+    counts = [n for place, n in class_counts(model) if 'head' in place]
+    if 'train' in run.splits and counts and pre.get('num_classes', counts[0]) != counts[0]:
+        yield Finding('set-up', 'config', 'data_preprocessor.num_classes must be the number of '
+                      f'classes of the head, {counts[0]}, for mixed labels, got '
+                      f'{pre["num_classes"]}: set it in the config.')
+
+
+CHECKS = (top_k, class_weights, one_class, things, of_mixtures)

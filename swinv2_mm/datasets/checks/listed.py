@@ -10,7 +10,7 @@ from pathlib import Path
 from swinv2_mm.utils.errors import UserError, check_file, did_you_mean
 from swinv2_mm.utils.faults import one_line
 
-from . import class_counts, class_of, kind, pictures, teaching
+from . import class_counts, class_of, kind, passed_over, pictures, teaching
 from .boxes import Objects, check_entries
 from .findings import Finding
 
@@ -64,6 +64,10 @@ def find(dataset: dict, where: str, model: dict, wanted) -> Iterator[Finding]:
         if count != len(classes):
             raise UserError(f'{place}.num_classes must be the number of classes of the data, '
                             f'{len(classes)}, got {count}: set it in the config.')
+    root = dataset.get('data_root') or '.'
+    yield from passed_over.missing([os.path.relpath(info['img_path'], root) for info in found],
+                                   root, path, where)
+    wanted.run.count(where, len(found))
     objects = Objects()
     for finding in check_entries(_as_coco(found, classes), path, '/', '/', objects):
         if finding.kind == 'no boxes' and where == 'train_dataloader':

@@ -81,7 +81,8 @@ def missing(names: list[str], folder: str, listed_in: str, where: str) -> Iterat
     if near := _meant(lost[0], folder):
         form = next((form for form in ('NFC', 'NFD')
                      if unicodedata.normalize(form, lost[0]) == near), None)
-        cure = f'write {near!r} for {lost[0]!r}, and so on' if form is None else (
+        cure = (f'write {near!r} for {lost[0]!r}, and so on, or set data_prefix of {where}.dataset '
+                'to where these names start from') if form is None else (
             f'write accents as the files have them, unicodedata.normalize({form!r}, name) in '
             'Python')
     yield Finding('missing', listed_in, f'names {len(names)} images, and {len(lost)} of them are '

@@ -115,14 +115,17 @@ def moved(run: Run) -> Iterator[Finding]:
             steps = [step for step in dataset.get('pipeline') or []
                      if isinstance(step, dict) and 'transforms' not in step]
             place = f'{split}_dataloader.dataset.pipeline'
-            for step in steps:
+            names = [kind(step) for step in steps]
+            loaded = next((i for i, name in enumerate(names)
+                           if name in ('LoadAnnotations', 'LoadMap')), len(names))
+            for i, step in enumerate(steps):
+                if run.scope == 'mmseg' and kind(step) == 'RandomFlip' and i < loaded:
+                    continue  # whose results mmseg flips back, beside a map that stayed
                 if kind(step) in MOVES and step.get('prob', step.get('flip_prob', 1)):
                     yield Finding('moved', place, f'has {kind(step)}, which moves what is in a '
                                   'picture, and its truth stays', 'take this step out')
-            names = [kind(step) for step in steps]
-            if 'LoadAnnotations' in names and set(SIZES) & set(
-                    names[names.index('LoadAnnotations'):]) and any(
-                        kind(metric) in AS_LOADED for metric in run.evaluators(split)):
+            if set(SIZES) & set(names[loaded:]) and any(
+                    kind(metric) in AS_LOADED for metric in run.evaluators(split)):
                 yield Finding('moved', place, 'resizes boxes that were loaded before, where the '
                               'metric compares them with those in the picture as it was',
                               'put LoadAnnotations after the steps that resize')
