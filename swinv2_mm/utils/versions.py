@@ -111,7 +111,8 @@ def cpu_has_tiles() -> bool:
         return False
 
 
-def load(path: Path | io.BytesIO, known: Mapping[str, object], map_location='cpu', mapped: bool = False):
+def load(path: Path | io.BytesIO, known: Mapping[str, object], map_location='cpu',
+         mapped: bool = False):
     """What `torch.load` gives of a file, with tensors, plain values and `known` names alone.
 
     known: name as it stands in the file, 'module.name' -> what it shall mean.
