@@ -248,6 +248,14 @@ ADVICE = [
     ('unread', det(lambda c: c.update(optimizer=dict(type='AdamW', lr=1e-4))),
      'set optim_wrapper.optimizer', lambda cfg, said, root: (cfg.update(optim_wrapper=dict(
          optimizer=cfg.optimizer)))),
+    *(('unread', det(lambda c, name=name, value=value: c.update({name: value})), said,
+       lambda cfg, said, root, name=name: cfg.pop(name)) for name, value, said in (
+        ('max_epochs', 50, 'set train_cfg.max_epochs'), ('num_classes', 7, 'of the heads'),
+        ('img_scale', (640, 641), 'the scale of the steps in train_dataloader'),
+        ('optim_wraper', dict(type='OptimWrapper'), "did you mean 'optim_wrapper'"),
+        ('train_dataloder', dict(batch_size=4), "did you mean 'train_dataloader'"),
+        ('val_evalutor', dict(type='CocoMetric'), "did you mean 'val_evaluator'"),
+        ('param_schedulers', [dict(type='PolyLR')], "did you mean 'param_scheduler'"))),
     ('unread', det(lambda c: c.update(data_root='mine/')), 'train_dataloader.dataset.data_root',
      lambda cfg, said, root: cfg.update(data_root=str(root))),
     ('unread', det(lambda c: c.update(train_pipeline=[dict(type='LoadImageFromFile')])),
