@@ -61,3 +61,23 @@ def switches(name: str, value: bool | Sequence[bool], stages: int) -> list[bool]
         raise ValueError(f'{name} must be one bool, or one for each of the {stages} stages, '
                          f'got {value!r}.')
     return entries
+
+
+def check_filled(backbone, before: dict[str, int]) -> None:
+    """Raise ValueError where mmengine's `Pretrained` left weights at random.
+
+    It leaves out what has another name or shape, and says so among hundreds of lines. `before` are
+    the versions of the parameters, which writing to one counts up. Output norms of earlier stages
+    may lack: no file but those of this package has them.
+    """
+    settings = backbone.init_cfg
+    settings = [settings] if isinstance(settings, dict) else settings or []
+    given = next((s for s in settings if str(s.get('type')).rpartition('.')[2] == 'Pretrained'), {})
+    last = f'norm{len(backbone.layers) - 1}.'
+    left = [name for name, value in backbone.named_parameters() if value._version == before[name]
+            and (name.startswith(last) or not name.startswith('norm'))]
+    if given and left:
+        raise ValueError(
+            f'init_cfg of type Pretrained must fill all of the backbone, and {given["checkpoint"]} '
+            f'leaves {len(left)} of its {len(before)} tensors at random, such as {left[0]}: set '
+            "type='swinv2_mm.PretrainedSwinV2', which knows the names of all layouts.")

@@ -318,9 +318,14 @@ class _SwinV2(Living, BaseModule):
 
     def init_weights(self) -> None:
         """The official initialisation, then `init_cfg`; a parent's own `init_cfg` is overridden."""
-        if not self._is_init:
+        first = not self._is_init
+        if first:
             self._initialise()
+        before = {name: value._version for name, value in self.named_parameters()
+                  if self.init_cfg and not value.is_inference()}
         super().init_weights()
+        if first and before:
+            arguments.check_filled(self, before)
 
     @torch.no_grad()
     def _initialise(self) -> None:

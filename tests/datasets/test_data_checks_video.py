@@ -29,6 +29,8 @@ def check(folder, split='train', heads=6, **dataset):
     cfg.model.cls_head.num_classes = heads
     cfg[f'{split}_dataloader'].dataset.update(
         dict(data_root=f'{folder}/', ann_file='train.txt') | dataset)
+    if dataset.get('multi_class'):
+        cfg.test_evaluator.metric_list = 'mean_average_precision'
     data_checks.check_data(cfg, split)
 
 

@@ -107,7 +107,7 @@ def with_red(cfg, said, root):
     sets.put(root, 'train', sets.objects())
 
 
-def list_of(make, key):
+def list_of(make):
     """All labels 0 of three."""
     def made(root):
         cfg = make(root)
@@ -115,12 +115,6 @@ def list_of(make, key):
         (root / 'list.txt').write_text(re.sub(r' \d\n', ' 0\n', text))
         return cfg
     return made
-
-
-def all_labels(cfg, said, root):
-    assert 'add examples of the others' in said
-    lines = (root / 'list.txt').read_text().splitlines()
-    (root / 'list.txt').write_text(''.join(f'{line[:-1]}{i}\n' for i, line in enumerate(lines)))
 
 
 def splits_as_classes(root):
@@ -234,8 +228,6 @@ ADVICE = [
     ('one class', one_channel, 'out_channels is 1 under a softmax', lambda cfg, said, root:
      cfg.merge_from_dict({re.search(r'set (\S+)=True', said)[1]: True})),
     ('nothing to learn', boxes_of_others, "none of the classes 'red'", with_red),
-    ('nothing to learn', list_of(sets.listed, 'image'), 'of 1 of 3 classes alone', all_labels),
-    ('nothing to learn', list_of(sets.films, 'video'), 'of 1 of 3 classes alone', all_labels),
     ('nothing to learn', lambda root: sets.maps(root, table={0: 255, 1: 255, 2: 255}),
      'all of their pixels are left out', lambda cfg, said, root: sets.maps(root)),
     ('nothing to learn', det(lambda c: c.train_dataloader.dataset.update(filter_cfg=dict(
@@ -256,6 +248,14 @@ ADVICE = [
     ('unread', det(lambda c: c.update(optimizer=dict(type='AdamW', lr=1e-4))),
      'set optim_wrapper.optimizer', lambda cfg, said, root: (cfg.update(optim_wrapper=dict(
          optimizer=cfg.optimizer)))),
+    *(('unread', det(lambda c, name=name, value=value: c.update({name: value})), said,
+       lambda cfg, said, root, name=name: cfg.pop(name)) for name, value, said in (
+        ('max_epochs', 50, 'set train_cfg.max_epochs'), ('num_classes', 7, 'of the heads'),
+        ('img_scale', (640, 641), 'the scale of the steps in train_dataloader'),
+        ('optim_wraper', dict(type='OptimWrapper'), "did you mean 'optim_wrapper'"),
+        ('train_dataloder', dict(batch_size=4), "did you mean 'train_dataloader'"),
+        ('val_evalutor', dict(type='CocoMetric'), "did you mean 'val_evaluator'"),
+        ('param_schedulers', [dict(type='PolyLR')], "did you mean 'param_scheduler'"))),
     ('unread', det(lambda c: c.update(data_root='mine/')), 'train_dataloader.dataset.data_root',
      lambda cfg, said, root: cfg.update(data_root=str(root))),
     ('unread', det(lambda c: c.update(train_pipeline=[dict(type='LoadImageFromFile')])),
@@ -325,6 +325,12 @@ def test_nothing_is_said_of_sound_settings(name, tmp_path):
     cfg = SOUND[name](tmp_path)
     assert found(cfg) == {}
     assert set(found(cfg, level='warning')) <= {'absent class'}
+
+
+@pytest.mark.parametrize('make', [sets.listed, sets.films])
+def test_one_label_alone_is_told_loudly(make, tmp_path):
+    said = found(list_of(make)(tmp_path), 'train', level='warning')['absent class']
+    assert '2 of 3 classes' in said and 'there is nothing to tell apart; add examples' in said
 
 
 def test_types_may_be_classes_as_configs_in_plain_python_have_them(tmp_path):

@@ -1,10 +1,12 @@
 """Positions of a model trained from scratch mean the same at any size of image afterwards."""
 import logging
+import runpy
 from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import awaken
+from helpers import ROOT
 from mmengine.hooks import EMAHook
 from mmengine.model import ExponentialMovingAverage
 from torch import nn
@@ -96,3 +98,14 @@ def test_a_compiled_model_keeps_0_and_is_told(caplog):
         train(runner(model, compile=True), images(64, 64))
     assert 'set it to the windows of the training' in caplog.text
     assert model.pretrained_window_sizes == [(0, 0)] * 4
+
+
+def test_the_pictures_that_the_cost_of_0_is_measured_on_show_what_they_say():
+    page = runpy.run_path(str(ROOT / 'benchmarks' / 'positions.py'), run_name='positions')
+    images, sides = page['scenes'](40, 64, torch.Generator().manual_seed(0))
+    assert set(sides.tolist()) == {0, 1, 2, 3}
+    for image, side in zip(images, sides.tolist()):
+        red, green = ((image[channel] > 0.8).nonzero().float().mean(0) for channel in (0, 1))
+        down, right = (red - green).tolist()
+        assert (right < -12, right > 12, down < -12, down > 12).index(True) == side
+        assert min(abs(right), abs(down)) < 1e-3

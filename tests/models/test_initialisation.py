@@ -110,6 +110,23 @@ def test_a_pretrained_init_cfg_loads_every_value_whatever_the_parent_does(checkp
     check_loaded(parent.backbone, state)
 
 
+@pytest.mark.parametrize('spoil, lacks', [
+    (lambda name: f'backbone.{name}', 'patch_embed'),  # of a detector
+    (lambda name: name.replace('layers.1.downsample', 'layers.2.downsample'), 'layers.1.downsam'),
+    (lambda name: name.replace('norm3.', 'norm.'), 'norm3.weight')],  # timm's, and the official
+    ids=['prefix', 'timm', 'official'])
+def test_what_a_pretrained_init_cfg_does_not_fill_is_refused(checkpoint, tmp_path, spoil, lacks):
+    _, state = checkpoint
+    torch.save({spoil(name): value for name, value in state.items()}, tmp_path / 'other.pth')
+    backbone = SwinTransformerV2('nano', init_cfg=dict(
+        type='Pretrained', checkpoint=str(tmp_path / 'other.pth')))
+    with pytest.raises(ValueError, match=f'such as {lacks}.* set type=.swinv2_mm.PretrainedSwin'):
+        backbone.init_weights()
+    backbone.init_cfg = dict(type='Xavier', layer='Linear')
+    backbone._is_init = False
+    backbone.init_weights()
+
+
 def test_a_second_init_weights_does_not_wipe_weights_loaded_in_between(checkpoint):
     _, state = checkpoint
     parent = Detector(dict(type='swinv2_mm.SwinTransformerV2', arch='nano'), init_cfg=XAVIER)

@@ -104,13 +104,11 @@ def _absent(held: dict[str, bool], path: str, where: str) -> Iterator[Finding]:
     absent = [name for name, any_ in held.items() if not any_]
     if not absent:
         return
-    if where.startswith('train') and len(held) > 1 and len(held) - len(absent) < 2:
-        yield Finding('nothing to learn', path, f'holds images of '
-                      f'{len(held) - len(absent)} of {len(held)} classes alone, so that there is '
-                      'nothing to tell apart', 'add examples of the others')
-        return
-    effect = ('they cannot be learnt; add examples, or take them out' if where.startswith('train')
-              else 'averages over classes are not of them; add examples to have them in it')
+    effect = 'averages over classes are not of them; add examples to have them in it'
+    if where.startswith('train'):
+        effect = ('there is nothing to tell apart; add examples of them'
+                  if len(held) - len(absent) < 2 else
+                  'they cannot be learnt; add examples, or take them out')
     yield Finding('absent class', path, f'holds no image of {len(absent)} of {len(held)} classes: '
                   f'{", ".join(map(repr, absent[:5]))}' + (', ...' if len(absent) > 5 else ''),
                   effect, len(absent))

@@ -46,7 +46,9 @@ def schedule(run: Run) -> Iterator[Finding]:
     rates = [rates] if isinstance(rates, dict) else rates
     if 'train' not in run.splits or not last or not isinstance(rates, (list, tuple)):
         return
-    yield from _warm_up(run, rates, last, by_epoch(loop))
+    if found := list(_warm_up(run, rates, last, by_epoch(loop))):
+        yield from found
+        return
     unit = 'epochs' if by_epoch(loop) else 'iterations'
     if unit == 'iterations' and any(rate.get('by_epoch', True) for rate in rates):
         yield Finding('schedule', 'param_scheduler', 'goes by epochs where the training goes by '

@@ -6,6 +6,7 @@ mmengine, gives a name a value, and what runs was made of another when its base 
 from __future__ import annotations
 
 import ast
+import difflib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,24 +32,37 @@ BEFORE = {
     'evaluation': 'val_evaluator and train_cfg.val_interval',
     'checkpoint_config': 'default_hooks.checkpoint', 'log_config': 'default_hooks.logger',
     'resume_from': '--resume PATH', 'fp16': '--amp', 'dist_params': 'env_cfg.dist_cfg'}
-# What a base gives a name, of which data sets are made.
-OF_DATA = {'data_root': '{}_dataloader.dataset.data_root',
-           'train_pipeline': 'train_dataloader.dataset.pipeline',
-           'val_pipeline': 'val_dataloader.dataset.pipeline',
-           'test_pipeline': '{}_dataloader.dataset.pipeline',
-           'metainfo': '{}_dataloader.dataset.metainfo'}
+# What a base gives a name, of which settings are made.
+MADE = {'data_root': '{}_dataloader.dataset.data_root',
+        'train_pipeline': 'train_dataloader.dataset.pipeline',
+        'val_pipeline': 'val_dataloader.dataset.pipeline',
+        'test_pipeline': '{}_dataloader.dataset.pipeline',
+        'metainfo': '{}_dataloader.dataset.metainfo',
+        'classes': '{}_dataloader.dataset.metainfo.classes',
+        'img_scale': 'the scale of the steps in {}_dataloader.dataset.pipeline',
+        'crop_size': 'the sizes of the steps in {}_dataloader.dataset.pipeline',
+        'num_classes': 'num_classes of the heads', 'batch_size': 'train_dataloader.batch_size',
+        'max_epochs': 'train_cfg.max_epochs', 'max_iters': 'train_cfg.max_iters'}
 
 
 def unread(run: Run) -> Iterator[Finding]:
-    """Names of old configs, and of data, that this file sets and that are in nothing that runs."""
+    """Names that this file sets, and whose values are in nothing that runs."""
     own, read = _own_names(run.cfg), [run.cfg.get(name) for name in READ]
-    for name, place in {**BEFORE, **OF_DATA}.items():
+    for name in sorted(own):
+        near = difflib.get_close_matches(name, READ, n=1, cutoff=0.88)
+        if near and name not in (*READ, *BEFORE, *MADE) and run.cfg.get(name) and not any(
+                _holds(part, run.cfg[name], whole=True) for part in read):
+            yield Finding('unread', 'config', f'sets {name}, which is in nothing that runs',
+                          f'did you mean {near[0]!r}')
+    for name, place in {**BEFORE, **MADE}.items():
         value = run.cfg.get(name)
         if not value or name not in own or any(_holds(part, value) for part in read):
             continue
         if name in BEFORE and (not isinstance(value, (dict, int)) or name == 'data' and not any(
                 key.endswith('_per_gpu') for key in value)):
             continue  # a name of one's own, of which something may be made
+        if name == 'num_classes' and 'num_things_classes' in str(run.model):
+            continue  # the sum of two
         split = 'test' if name == 'test_pipeline' else 'train'
         yield Finding('unread', 'config', f'sets {name}, which is in nothing that runs',
                       f'set {place.format(split)}' + (' and the like' if '{' in place else ''))
@@ -64,16 +78,16 @@ def _own_names(cfg) -> set[str]:
             for target in node.targets if isinstance(target, ast.Name)}
 
 
-def _holds(node, value) -> bool:
-    """Whether a value is in a config, in full or at the start of a path."""
-    if isinstance(node, dict) and isinstance(value, dict) and all(
+def _holds(node, value, whole: bool = False) -> bool:
+    """Whether a value is in a config: in full, or inside a dict or at the start of a path too."""
+    if not whole and isinstance(node, dict) and isinstance(value, dict) and all(
             key in node and node[key] == part for key, part in value.items()):
         return True
     if node == value or isinstance(node, str) and isinstance(value, str) and node.startswith(value):
         return True
     parts = node.values() if isinstance(node, dict) else node if isinstance(
         node, (list, tuple)) else ()
-    return any(_holds(part, value) for part in parts)
+    return any(_holds(part, value, whole) for part in parts)
 
 
 CHECKS = (unread,)

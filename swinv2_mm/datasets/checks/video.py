@@ -47,14 +47,12 @@ def _absent(lines: list[str], dataset: dict, path: str, where: str,
     held = {label for line in lines for label in line.strip().split(
         dataset.get('delimiter') or ' ')[1:]}
     absent = [name for label, name in enumerate(names) if str(label) not in held]
-    if len(names) > 1 and len(names) - len(absent) < 2:
-        yield Finding('nothing to learn', path, f'holds videos of {len(names) - len(absent)} of '
-                      f'{len(names)} classes alone, so that there is nothing to tell apart',
-                      'add examples of the others')
-    elif absent:
+    if absent:
         yield Finding('absent class', path, f'holds no video of {len(absent)} of {len(names)} '
                       f'classes: {", ".join(map(repr, absent[:5]))}'
                       + (', ...' if len(absent) > 5 else ''),
+                      'there is nothing to tell apart; add examples of them'
+                      if len(names) - len(absent) < 2 else
                       'they cannot be learnt; add examples, or take them out', len(absent))
 
 
