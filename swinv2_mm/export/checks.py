@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+import torch._inductor
 from torch import nn
 
 from swinv2_mm.apis.inference.sources import find, read_picture
@@ -22,7 +23,13 @@ Run = Callable[[np.ndarray], list[np.ndarray]]
 
 
 def runner(path: Path, kind: str, threads: int, engine: str = 'onnxruntime') -> Run:
-    """Pictures (B, 3, H, W) 0 to 255 -> what the file at `path` answers; `kind` is its suffix."""
+    """Pictures (B, 3, H, W) 0 to 255 -> what the file at `path` answers; `kind` is its suffix.
+
+    `engine`: of ENGINES; of a compiled .pt2, which does not say what it takes, 'aot' and that.
+    """
+    if engine in ('aot uint8', 'aot float32'):
+        compiled, dtype = torch._inductor.aoti_load_package(str(path)), getattr(torch, engine[4:])
+        return lambda images: [out.numpy() for out in compiled(torch.from_numpy(images).to(dtype))]
     if kind == '.pt2':
         program = torch.export.load(path)
         module, dtype = program.module(), program.example_inputs[0][0].dtype

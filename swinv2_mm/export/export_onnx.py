@@ -42,6 +42,8 @@ def parse_args(argv: list | None = None):
                         help='runs the file where it is checked, timed and measured')
     parser.add_argument('--truth', help='with pictures or folders in --images: measure the file as '
                         'runner.py does, by a folder of classes, of maps, or a COCO json')
+    parser.add_argument('--compiled', action='store_true',
+                        help='a FILE.pt2 compiled for this processor by AOTInductor; needs g++')
     parser.add_argument('--no-check', action='store_true', help='write it unchecked')
     parser.add_argument('--time', type=int, default=0, metavar='ROUNDS',
                         help='also time it beside PyTorch, turn by turn')
@@ -67,7 +69,8 @@ def load(args) -> tuple[Config, graphs.Pixels]:
 
 def check(path: Path, model: graphs.Pixels, images: list, args) -> None:
     """Compare a file with the library's own predictions, and print what comes out."""
-    run = checks.runner(path, path.suffix, torch.get_num_threads(), args.engine)
+    engine = f'aot {model.kind}' if args.compiled else args.engine
+    run = checks.runner(path, path.suffix, torch.get_num_threads(), engine)
     found = checks.differences(model, run, images, args.precision == 'fp32')
     what = ('pictures' if len(args.size[0]) == 2 else 'films') + ' of noise' * (not args.images)
     print(f'on {len(images)} {what} it differs from PyTorch by at most '
@@ -88,6 +91,8 @@ def main(argv: list | None = None) -> None:
     if args.out.suffix not in ('.onnx', '.pt2') or not args.out.parent.is_dir():
         raise UserError('--out must be a file that ends in .onnx or .pt2, in a folder that is '
                         f'there, got {str(args.out)!r}.')
+    if args.compiled and args.out.suffix != '.pt2':
+        raise UserError(f'--compiled needs --out FILE.pt2, got {str(args.out)!r}: give that.')
     if args.precision == 'int8':
         args.opset = args.opset or smaller.OPSET
         if not (args.images and args.out.suffix == '.onnx' and args.opset <= smaller.OPSET):
@@ -114,7 +119,8 @@ def write(cfg: Config, model: graphs.Pixels, size: tuple[int, ...], out: Path, a
     found = facts.facts(cfg, model, size) if described else None
     part = out.with_name(f'{out.stem}.part{out.suffix}')
     try:
-        graphs.export(model, size, part, args.opset, args.precision == 'fp16')
+        graphs.export(model, size, part, args.opset, args.precision == 'fp16',
+                      args.compiled)
         if args.precision == 'int8':
             count = smaller.quantise(part, [image.astype(model.kind) for image in images])
             print(f'{count} products by weights are int8, calibrated on {len(images)} pictures')

@@ -188,10 +188,10 @@ def _program(model: Pixels, size, batch, shapes: dict) -> torch.export.ExportedP
 
 
 def export(model: Pixels, size: tuple[int, int], path: Path, opset: int | None = None,
-           half: bool = False) -> None:
+           half: bool = False, compiled: bool = False) -> None:
     """Trace a model at a size (h, w) and write it; UserError naming its head where torch cannot."""
     try:
-        write(trace(model, size, half), path, model, opset)
+        write(trace(model, size, half), path, model, opset, compiled)
     except (UserError, OSError):
         raise
     except Exception as error:  # torch raises what it likes
@@ -218,8 +218,14 @@ def _fixed(model: nn.Module, image: Tensor, half: bool) -> nn.Module:
 
 
 def write(program: torch.export.ExportedProgram, path: Path, model: Pixels,
-          opset: int | None = None) -> None:
-    """Write the traced program of a model as ONNX, or as .pt2 where the path ends so."""
+          opset: int | None = None, compiled: bool = False) -> None:
+    """Write the traced program of a model as ONNX, or as .pt2 where the path ends so.
+
+    `compiled`: for this processor, by AOTInductor.
+    """
+    if compiled:
+        torch._inductor.aoti_compile_and_package(program, package_path=str(path))
+        return
     if path.suffix == '.pt2':
         torch.export.save(program, path)
         return

@@ -211,6 +211,23 @@ def test_the_backbone_of_a_detector_is_exported_by_torch(tmp_path):
         assert np.abs(ours - theirs.numpy()).max() < 1e-5
 
 
+@pytest.mark.slow
+def test_a_compiled_package_answers_as_the_backbone_does(tmp_path):
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.backbone = SwinTransformerV2(dict(embed_dims=8, depths=(1,), num_heads=(1,)),
+                                              window_size=4, out_indices=(0,))
+            self.data_preprocessor = torch.nn.Module()
+
+    model = graphs.Pixels(awaken(Model().eval()).requires_grad_(False), 'backbone')
+    graphs.write(graphs.trace(model, (16, 24)), tmp_path / 'a.pt2', model, compiled=True)
+    run = checks.runner(tmp_path / 'a.pt2', '.pt2', 1, 'aot float32')
+    image = next(checks.pictures([], (16, 24), 3)).repeat(3, axis=0)
+    found = checks.compare(run, lambda pixels: checks.answers(model, pixels), ['map'], [image])
+    assert found['map'] < 1e-4
+
+
 def test_a_detector_with_an_unknown_part_is_refused_and_nothing_is_written(tmp_path):
     config, checkpoint, _ = small(tmp_path, 'det')
     for option, said in (('rcnn.nms.type=soft_nms', "ONNX has plain NMS alone"),
@@ -231,6 +248,7 @@ def test_a_size_that_mmseg_would_pad_is_refused(tmp_path):
     (['--size', '0', '48', '--out', 'a.onnx'], '--size must be at least 1 1'),
     (['--size', '32', '48', '--out', 'a.engine'], 'ends in .onnx or .pt2'),
     (['--size', '32', '48', '--out', 'no/such/folder/a.onnx'], 'in a folder that is there'),
+    (['--size', '32', '48', '--out', 'a.onnx', '--compiled'], '--compiled needs --out FILE.pt2'),
 ])
 def test_arguments_are_refused_by_one_sentence_before_any_work(arguments, said):
     with pytest.raises(UserError, match=said):
