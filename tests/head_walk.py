@@ -22,9 +22,9 @@ from swinv2_mm.export import checks, graphs, steps
 from swinv2_mm.utils.errors import UserError
 
 EQUAL, REFUSED = 'equal', 'refused by name'
-OTHER, VIDEOS = "takes other features than SwinV2's", 'refused: takes videos'
+OTHER = "takes other features than SwinV2's"
 FAILS = 'its library fails'
-PLAIN = EQUAL, OTHER, VIDEOS, FAILS
+PLAIN = EQUAL, OTHER, FAILS
 WRITTEN = set()  # heads whose file was written: one trial of each
 # Registry -> its name in the page, and what stands for a head that its model is refused for.
 LIBRARIES = {'mmpretrain': ('mmpretrain', 'head'), 'mmseg': ('mmsegmentation', 'DepthEstimator'),
@@ -42,16 +42,18 @@ def registered(library):
 
 
 def images(model):
-    """Two batches of one picture of noise."""
-    size = models.LARGE.get(type(getattr(model, 'decode_head', None)).__name__, models.SIZE)
-    noise = np.random.default_rng(0).uniform(0, 255, (2, 1, 3, *size))
+    """Two batches of one picture or film of noise."""
+    size = (3, *models.LARGE.get(type(getattr(model, 'decode_head', None)).__name__, models.SIZE))
+    if hasattr(model, 'cls_head'):
+        size = (2, 3, 4, 32, 32)  # two clips
+    noise = np.random.default_rng(0).uniform(0, 255, (2, 1, *size))
     return list(noise.astype(np.float32))
 
 
 def exported(model, write):
     """EQUAL, or the sentence of the refusal; `write`: by a file that is written and run."""
     given = images(model)
-    size = given[0].shape[2:]
+    size = given[0].shape[-getattr(model.backbone, 'ndim', 2):]
     try:
         graphs.check_part(model, 'whole', size)
         pixels = graphs.Pixels(model, 'whole').eval()
@@ -134,7 +136,7 @@ def walk(write=False):
             for average in 'prob', 'score':
                 yield 'mmaction', head, *attempt(
                     lambda: acts(head, loss, average),  # noqa: B023
-                    lambda model: (shown(video.check_head, model), VIDEOS))
+                    lambda model: (shown(video.check_head, model), exported(model, write)))
 
 
 def of_segmentors(write):
@@ -210,7 +212,7 @@ def table(found):
     for (library, head), said in found.items():
         groups[library, (*said,)].append(f'`{head}`')
     lines = ['| library | heads | `tools/infer.py` | exported whole |', '|---|---|---|---|']
-    order = [EQUAL, VIDEOS, REFUSED, OTHER]
+    order = [EQUAL, REFUSED, OTHER]
     for (library, said), heads in sorted(groups.items(), key=lambda pair: (
             list(LIBRARIES).index(pair[0][0]), [order.index(one) if one in order else 1.5
                                                 for one in pair[0][1]])):

@@ -46,6 +46,12 @@ def weights(model):
             if not name.endswith('pretrained_windows')}
 
 
+def tensorrt():
+    """Names of the operations that TensorRT says it reads from ONNX."""
+    lines = (ROOT / 'tests/tensorrt_operators.txt').read_text().splitlines()
+    return {line for line in lines if not line.startswith('#')}
+
+
 def load_tool(name):
     """The module behind a tool, by its name for the console."""
     return importlib.import_module(f'swinv2_mm.{TOOLS[name]}')

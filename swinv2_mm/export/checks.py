@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+import torch._inductor
 from torch import nn
 
 from swinv2_mm.apis.inference.sources import find, read_picture
@@ -13,33 +14,32 @@ from swinv2_mm.utils.errors import UserError
 from swinv2_mm.utils.faults import one_line
 
 from . import detections, steps
-from .graphs import PIP, Pixels, padded
+from .graphs import PIP, Pixels, maps_of, padded
+from .runner import ENGINES
 
 TOLERANCE = 1e-4
 SHARE = 1e-3  # of labels: two classes may be equal but for rounding
 Run = Callable[[np.ndarray], list[np.ndarray]]
 
 
-def runner(path: Path, kind: str, threads: int) -> Run:
-    """Pictures (B, 3, H, W) 0 to 255 -> what the file at `path` answers; `kind` is its suffix."""
+def runner(path: Path, kind: str, threads: int, engine: str = 'onnxruntime') -> Run:
+    """Pictures (B, 3, H, W) 0 to 255 -> what the file at `path` answers; `kind` is its suffix.
+
+    `engine`: of ENGINES; of a compiled .pt2, which does not say what it takes, 'aot' and that.
+    """
+    if engine in ('aot uint8', 'aot float32'):
+        compiled, dtype = torch._inductor.aoti_load_package(str(path)), getattr(torch, engine[4:])
+        return lambda images: [out.numpy() for out in compiled(torch.from_numpy(images).to(dtype))]
     if kind == '.pt2':
         program = torch.export.load(path)
         module, dtype = program.module(), program.example_inputs[0][0].dtype
         return lambda images: [out.detach().numpy()
                                for out in module(torch.from_numpy(images).to(dtype))]
     try:
-        import onnxruntime
+        return ENGINES[engine](path, threads)
     except ImportError as error:
-        raise UserError('The check runs the file in onnxruntime, which is not installed: '
-                        f'{PIP}, or add --no-check.') from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
-    # Behind a seam attention has weights that are slow to multiply; see docs/export.md.
-    options.add_session_config_entry('session.set_denormal_as_zero', '1')
-    session = onnxruntime.InferenceSession(path.read_bytes(), options,
-                                           providers=['CPUExecutionProvider'])
-    dtype = {'tensor(uint8)': np.uint8}.get(session.get_inputs()[0].type, np.float32)
-    return lambda images: session.run(None, {'image': images.astype(dtype)})
+        raise UserError(f'The check runs the file in {engine}, which is not installed: {PIP} '
+                        f'{engine}, or add --no-check.') from error
 
 
 @torch.no_grad()
@@ -48,11 +48,15 @@ def answers(model: nn.Module, images: np.ndarray) -> list[np.ndarray]:
     return [out.numpy() for out in model(torch.from_numpy(images))]
 
 
-def pictures(words: list[str], size: tuple[int, int], channels: int) -> Iterator[np.ndarray]:
-    """Pictures (1, 3, h, w) uint8, stretched to `size`; two of noise where no words are given."""
+def pictures(words: list[str], size: tuple[int, ...], channels: int,
+             views: tuple[int, ...] = ()) -> Iterator[np.ndarray]:
+    """Pictures (1, 3, h, w) uint8, stretched to `size`; two of noise where no words are given.
+
+    Films are of noise, with `views` before their channels.
+    """
     if not words:
         noise = np.random.default_rng(0)
-        yield from noise.integers(0, 256, (2, 1, channels, *size), dtype=np.uint8)
+        yield from noise.integers(0, 256, (2, 1, *views, channels, *size), dtype=np.uint8)
     found, refused = find(words, ('picture',))
     if refused:
         raise UserError(f'--images must be pictures, {refused[0].place} is not: '
@@ -79,7 +83,7 @@ def library(model: Pixels) -> Run:
             given = inner.data_preprocessor(dict(inputs=list(pixels), data_samples=None))
             # Detectors pad; a backbone may be exported for sizes that they would pad.
             same = given['inputs'].shape == pixels.shape
-            found = inner.backbone(given['inputs']) if same else model(pixels)
+            found = maps_of(inner.backbone(given['inputs'])) if same else model(pixels)
         return [out.numpy() for out in found]
     return ask
 

@@ -12,7 +12,7 @@ from swinv2_mm.apis.inference import models, numbers
 from . import runner, steps
 from .graphs import Pixels, padded
 
-TASKS = {'mmdet': 'det', 'mmseg': 'seg', 'mmpretrain': 'cls'}
+TASKS = {'mmdet': 'det', 'mmseg': 'seg', 'mmpretrain': 'cls', 'mmaction': 'video'}
 RESIZES = ('Resize', 'ResizeEdge')
 # Steps of a test pipeline that leave the pixels as they are.
 HARMLESS = ('Load', 'Pack', 'CenterCrop', 'Collect')
@@ -28,7 +28,9 @@ def facts(cfg: Config, model: Pixels, size: tuple[int, int]) -> dict:
     found = dict(
         task=TASKS[scope], outputs=model.outputs, classes=classes, palette=palette,
         size=list(size), dtype=model.kind,
-        input=f'image: {model.kind} (batch, 3, height, width), 0 to 255, blue first',
+        input=f'image: {model.kind} ' + (
+            '(batch, views, 3, time, height, width), 0 to 255, in the order of mmaction2'
+            if model.step == 'clips' else '(batch, 3, height, width), 0 to 255, blue first'),
         normalisation=dict(inside=True, rgb=model.flip, mean=mean, std=std),
         fill=fill if model.flip else fill[::-1], resize=resize(cfg))
     if model.step == 'boxes':

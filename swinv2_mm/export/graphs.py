@@ -17,7 +17,7 @@ from .detectors import finder
 from .fixed import fix, halve
 from .queries import plain
 
-PIP = "pip install onnx onnxscript onnxruntime"
+PIP = 'pip install onnx onnxscript'
 # The first opset with an operation for the whole of attention; below it, it is written as products
 # and a softmax.
 OPSET = 23
@@ -25,18 +25,20 @@ OPSET = 23
 DETECTORS = 20
 LOGITS = ['logits', 'labels']
 # Last step -> what the file gives.
-OUTPUTS = {'softmax': ['scores'], 'sigmoid': ['scores'], 'values': ['values'], 'argmax': LOGITS,
-           'threshold': LOGITS}
+OUTPUTS = {**dict.fromkeys(('softmax', 'sigmoid', 'clips'), ['scores']), 'values': ['values'],
+           'argmax': LOGITS, 'threshold': LOGITS}
 
 
 class Pixels(nn.Module):
     """A model with its config's normalisation in front and its library's last step behind.
 
     forward: pixels (B, 3, H, W) as OpenCV reads them, blue first, 0 to 255, of `kind` -> a tuple
-    of tensors, named in `outputs`. A whole detector takes uint8 and B = 1, all else float32.
+    of tensors, named in `outputs`. A whole detector takes uint8 and B = 1, all else float32. Films
+    are (B, 3, T, H, W), of whole recognisers (B, views, 3, T, H, W), in the order that mmaction2
+    reads them, red first.
 
     Args:
-        model: of mmpretrain, mmseg or mmdet, in eval mode.
+        model: of mmpretrain, mmseg, mmdet or mmaction2, in eval mode.
         part: 'whole' or 'backbone'.
     """
 
@@ -58,11 +60,15 @@ class Pixels(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         x = image.float()
-        x = x.flip(1) if self.flip else x
+        x = x.flip(2 if self.step == 'clips' else 1) if self.flip else x
         x = x if self.mean is None else (x - self.mean) / self.std
         x = x.to(next(self.model.backbone.parameters()).dtype)
         if self.step == 'backbone':
-            return tuple(map_.float() for map_ in self.model.backbone(x))
+            return tuple(map_.float() for map_ in maps_of(self.model.backbone(x)))
+        if self.step == 'clips':
+            head = self.model.cls_head
+            scores = head(self.model.backbone(x.flatten(0, 1))).float()
+            return (head.average_clip(scores, num_segs=x.shape[1]),)
         if self.finder:
             size = tuple(x.shape[2:])
             x = F.pad(x, margins(self.model, size), value=self.model.data_preprocessor.pad_value)
@@ -100,6 +106,11 @@ class Pixels(nn.Module):
         return total / count
 
 
+def maps_of(found: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """What a backbone gives as a tuple; that of videos gives a bare map where there is one."""
+    return (found,) if isinstance(found, Tensor) else tuple(found)
+
+
 def crop_size(model: nn.Module, size: tuple[int, ...]) -> tuple[int, ...]:
     """Size of what a model looks at in one go in pictures of a size (h, w)."""
     test = getattr(model, 'test_cfg', None) or {}
@@ -122,10 +133,11 @@ def margins(model: nn.Module, size: tuple[int, int]) -> tuple[int, int, int, int
 
 def check_part(model: nn.Module, part: str, size: tuple[int, int]) -> None:
     """UserError where `part` of a model cannot be exported at a size of picture (h, w)."""
-    if getattr(model.backbone, 'ndim', 2) != 2:
-        raise UserError('Models of pictures are exported, this one takes videos: export one with '
-                        'the backbone SwinTransformerV2.')
-    if part == 'backbone':
+    ndim = getattr(model.backbone, 'ndim', 2)
+    if len(size) != ndim:
+        raise UserError(f'--size must be {" ".join("THW"[-ndim:])} for this model, '
+                        f'got {" ".join(map(str, size))}: give these.')
+    if part == 'backbone' or steps.last_step(model) == 'clips':
         return
     if steps.last_step(model) == 'boxes' and not hasattr(model, 'forward_transformer'):
         return  # it clips boxes, or masks, to the picture inside its padding
@@ -152,31 +164,34 @@ def trace(model: Pixels, size: tuple[int, int], half: bool = False) -> torch.exp
     seen = torch.zeros(1, model.model.backbone.in_channels, *size)
     if model.finder:
         seen = F.pad(seen, margins(model.model, size))
-    elif model.step != 'backbone':
+    elif model.step not in ('backbone', 'clips'):
         crop = crop_size(model.model, size)
         seen = seen[..., :crop[0], :crop[1]]
     ready = copy.copy(model)
     ready._modules = dict(model._modules, model=_fixed(model.model, seen, half))
     if model.batch == 'any':
         try:
-            return _program(ready, size, 2, {0: torch.export.Dim('batch', min=1)})
+            names = ['batch', 'views'] if model.step == 'clips' else ['batch']
+            return _program(ready, size, (2, 3), {
+                i: torch.export.Dim(name, min=1) for i, name in enumerate(names)})
         except Exception:  # noqa: BLE001 - torch raises what it likes; of one picture it says why
             model.batch = 1
-    return _program(ready, size, 1, {})
+    return _program(ready, size, (1, 1), {})
 
 
-def _program(model: Pixels, size, batch: int, shapes: dict) -> torch.export.ExportedProgram:
+def _program(model: Pixels, size, batch, shapes: dict) -> torch.export.ExportedProgram:
     # A batch of 1 is taken for a constant.
-    shape = batch, model.model.backbone.in_channels, *size
+    batch = batch if model.step == 'clips' else batch[:1]
+    shape = *batch, model.model.backbone.in_channels, *size
     image = torch.zeros(shape, dtype=getattr(torch, model.kind))
     return torch.export.export(model, (image,), dynamic_shapes=(shapes,), strict=False)
 
 
 def export(model: Pixels, size: tuple[int, int], path: Path, opset: int | None = None,
-           half: bool = False) -> None:
+           half: bool = False, compiled: bool = False) -> None:
     """Trace a model at a size (h, w) and write it; UserError naming its head where torch cannot."""
     try:
-        write(trace(model, size, half), path, model, opset)
+        write(trace(model, size, half), path, model, opset, compiled)
     except (UserError, OSError):
         raise
     except Exception as error:  # torch raises what it likes
@@ -203,8 +218,14 @@ def _fixed(model: nn.Module, image: Tensor, half: bool) -> nn.Module:
 
 
 def write(program: torch.export.ExportedProgram, path: Path, model: Pixels,
-          opset: int | None = None) -> None:
-    """Write the traced program of a model as ONNX, or as .pt2 where the path ends so."""
+          opset: int | None = None, compiled: bool = False) -> None:
+    """Write the traced program of a model as ONNX, or as .pt2 where the path ends so.
+
+    `compiled`: for this processor, by AOTInductor.
+    """
+    if compiled:
+        torch._inductor.aoti_compile_and_package(program, package_path=str(path))
+        return
     if path.suffix == '.pt2':
         torch.export.save(program, path)
         return
@@ -214,7 +235,8 @@ def write(program: torch.export.ExportedProgram, path: Path, model: Pixels,
 
         from . import ops
     except ImportError as error:
-        raise UserError(f'ONNX needs {error.name}, which is not installed: {PIP}.') from error
+        raise UserError(f'ONNX needs {error.name}, which is not installed: {PIP} '
+                        'onnxruntime.') from error
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of torch, about itself
         opset = opset or (DETECTORS if model.finder else OPSET)

@@ -72,7 +72,8 @@ def translations() -> dict:
                        scales: Sequence[float], side: int, samples: int) -> FLOAT:
         parts, order = [], []
         for level, (map_, scale) in enumerate(zip(maps, scales)):
-            rows = op.Squeeze(op.NonZero(op.Equal(levels, numbers(level))), numbers(0))
+            here = op.Cast(op.Equal(levels, numbers(level)), to=1)  # TensorRT finds no booleans
+            rows = op.Squeeze(op.NonZero(here), numbers(0))
             parts.append(op.RoiAlign(
                 map_, op.Gather(boxes, rows), op.Sub(rows, rows), output_height=side,
                 output_width=side, sampling_ratio=samples, spatial_scale=scale,

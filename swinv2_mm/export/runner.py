@@ -1,8 +1,8 @@
 """Look at pictures with an exported model: python runner.py MODEL.onnx PICTURE ... [--out FOLDER].
 
-Needs numpy, onnxruntime and pillow, and MODEL.json beside the model; nothing else. Results are
-drawn into the folder, and written there as results.json. With --truth they are measured instead:
-TRUTH is a folder of classes, a folder of maps, or a COCO json (which needs pycocotools).
+Needs numpy, pillow and onnxruntime (or openvino), and MODEL.json beside the model; nothing else.
+Results are drawn into the folder, and written there as results.json. With --truth they are measured
+instead: TRUTH is a folder of classes, a folder of maps, or a COCO json (which needs pycocotools).
 """
 import argparse
 import json
@@ -15,6 +15,36 @@ PILLOW = {'bilinear': Image.BILINEAR, 'bicubic': Image.BICUBIC, 'nearest': Image
           'area': Image.BOX, 'lanczos': Image.LANCZOS}
 
 
+def by_onnxruntime(path, threads: int = 0):
+    """A function from pixels (B, ...) to the outputs of a file, in onnxruntime; 0 threads: all."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    # Attention has weights that processors are slow with, and 0 is as good.
+    options.add_session_config_entry('session.set_denormal_as_zero', '1')
+    session = onnxruntime.InferenceSession(Path(path).read_bytes(), options,
+                                           providers=['CPUExecutionProvider'])
+    kind = {'tensor(uint8)': np.uint8}.get(session.get_inputs()[0].type, np.float32)
+    return lambda pixels: session.run(None, {'image': pixels.astype(kind)})
+
+
+def by_openvino(path, threads: int = 0):
+    """The same in OpenVINO."""
+    import openvino
+
+    settings = {'INFERENCE_PRECISION_HINT': 'f32', 'CPU_DENORMALS_OPTIMIZATION': True}
+    if threads:
+        settings['INFERENCE_NUM_THREADS'] = threads
+    model = openvino.Core().compile_model(str(path), 'CPU', settings)
+    kind = model.inputs[0].element_type.to_dtype()
+    return lambda pixels: [np.array(out) for out in model(
+        [np.ascontiguousarray(pixels, dtype=kind)]).values()]
+
+
+ENGINES = {'onnxruntime': by_onnxruntime, 'openvino': by_openvino}
+
+
 class Model:
     """An exported model: `Model('model.onnx')(picture)` says what it sees.
 
@@ -22,24 +52,21 @@ class Model:
         facts: what the json beside the model says.
     """
 
-    def __init__(self, path, threads: int = 0):
-        import onnxruntime
-
+    def __init__(self, path, threads: int = 0, engine: str = 'onnxruntime'):
         self.facts = json.loads(Path(path).with_suffix('.json').read_text(encoding='utf-8'))
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        # Attention has weights that processors are slow with, and 0 is as good.
-        options.add_session_config_entry('session.set_denormal_as_zero', '1')
-        self.session = onnxruntime.InferenceSession(Path(path).read_bytes(), options,
-                                                    providers=['CPUExecutionProvider'])
+        self.run = ENGINES[engine](path, threads)
 
     def __call__(self, picture: Image.Image) -> dict:
         """What is seen: `top`, `instances` or `labels` of pixels; masks and labels as arrays."""
         inputs, seen = prepare(np.asarray(picture.convert('RGB')), self.facts)
-        answers = dict(zip(self.facts['outputs'], self.session.run(None, {
-            'image': inputs.astype(self.facts['dtype'])})))
+        answers = dict(zip(self.facts['outputs'], self.run(inputs)))
         return {'cls': top, 'seg': labels, 'det': instances}[self.facts['task']](
             answers, self.facts, seen, picture.size[::-1])
+
+    def film(self, views: np.ndarray) -> dict:
+        """What a film shows: `top`; views (V, T, H, W, 3) uint8, as the model's library reads."""
+        (scores,) = self.run(views.transpose(0, 4, 1, 2, 3)[None])
+        return top({'scores': scores}, self.facts, None, None)
 
 
 def prepare(pixels: np.ndarray, facts: dict) -> tuple:
@@ -302,12 +329,14 @@ def main(argv=None) -> None:
     parser.add_argument('--out', default='results', help='folder for what is drawn')
     parser.add_argument('--score', type=float, default=0.3, help='of what is drawn, at least')
     parser.add_argument('--truth', help='measure by it: folder of classes, of maps, or COCO json')
+    parser.add_argument('--engine', choices=ENGINES, default='onnxruntime')
     args = parser.parse_args(argv)
     pairs = found_in(args.pictures)
     if args.truth:
-        print(json.dumps(measure(Model(args.model), pairs, args.truth)))
+        model = Model(args.model, engine=args.engine)
+        print(json.dumps(measure(model, pairs, args.truth)))
         return
-    model, out, records = Model(args.model), Path(args.out), []
+    model, out, records = Model(args.model, engine=args.engine), Path(args.out), []
     out.mkdir(parents=True, exist_ok=True)
     for _, name in pairs:
         picture = opened(name)

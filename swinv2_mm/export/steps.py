@@ -23,13 +23,13 @@ def last_step(model: nn.Module) -> str:
     """Name of the step after a model's head; UserError where it is another one.
 
     'softmax', 'sigmoid' or 'values' of a classifier, 'argmax' or 'threshold' of a segmentor,
-    'boxes' of a detector.
+    'boxes' of a detector, 'clips' of a recogniser.
     """
     for library, find in (('mmpretrain', _of_classifier), ('mmseg', _of_segmentor),
-                          ('mmdet', _of_detector)):
+                          ('mmdet', _of_detector), ('mmaction', _of_recognizer)):
         if any(kind.__module__.startswith(f'{library}.') for kind in type(model).__mro__):
             return find(model)
-    raise refusal(model, 'it is no classifier, segmentor or detector')
+    raise refusal(model, 'it is no classifier, segmentor, detector or recogniser')
 
 
 def refusal(part: nn.Module, reason: str) -> UserError:
@@ -40,7 +40,7 @@ def refusal(part: nn.Module, reason: str) -> UserError:
 
 def head_of(model: nn.Module) -> nn.Module:
     """The part of a model that its last step is told of."""
-    head = getattr(model, 'decode_head', getattr(model, 'head', model))
+    head = getattr(model, 'decode_head', getattr(model, 'head', getattr(model, 'cls_head', model)))
     return head[-1] if isinstance(head, nn.ModuleList) else head
 
 
@@ -95,6 +95,22 @@ def _of_detector(model: nn.Module) -> str:
     return 'boxes'
 
 
+def _of_recognizer(model: nn.Module) -> str:
+    from mmaction.models import BaseHead, FeatureHead, Recognizer3D, RGBPoseHead
+
+    if type(model) is not Recognizer3D or getattr(model, 'neck', None) is not None:
+        raise refusal(model, 'a Recognizer3D without a neck is known')
+    head, settings = model.cls_head, getattr(model, 'test_cfg', None) or {}
+    own = any(getattr(type(head), name) is not getattr(BaseHead, name)
+              for name in ('predict', 'predict_by_feat', 'average_clip'))
+    if own or isinstance(head, (FeatureHead, RGBPoseHead)) or settings.get('fcn_test'):
+        raise refusal(head, 'it predicts in a way of its own')
+    if head.average_clips not in ('prob', 'score'):
+        raise refusal(head, 'it gives a score for each clip and none for the film '
+                      '(--cfg-options model.cls_head.average_clips=prob)')
+    return 'clips'
+
+
 def finish(step: str, numbers: Tensor, model: nn.Module) -> tuple[Tensor, ...]:
     """The outputs of a file from the numbers of the head."""
     if step == 'argmax':
@@ -109,6 +125,8 @@ def finish(step: str, numbers: Tensor, model: nn.Module) -> tuple[Tensor, ...]:
 @torch.no_grad()
 def predicted(model: nn.Module, step: str, images: Tensor) -> list[Tensor]:
     """What the library's own `test_step` says of pixels (B, C, H, W), named as the file does it.
+
+    Of films: (B, views, C, T, H, W).
 
     'threshold': probabilities in the place of logits, which the library does not give.
     """
@@ -125,5 +143,9 @@ def predicted(model: nn.Module, step: str, images: Tensor) -> list[Tensor]:
         found = model.test_step(dict(inputs=list(images), data_samples=[sample(metainfo=dict(
             ori_shape=size, img_shape=size, scale_factor=(1.0, 1.0)))]))[0].pred_instances
         return [found[key] for key in ('bboxes', 'scores', 'labels', 'masks') if key in found]
-    samples = model.test_step(dict(inputs=list(images), data_samples=None))
+    data = None
+    if step == 'clips':
+        sample = importlib.import_module('mmaction.structures').ActionDataSample
+        data = [sample() for _ in images]
+    samples = model.test_step(dict(inputs=list(images), data_samples=data))
     return [torch.stack([sample.pred_score for sample in samples])]

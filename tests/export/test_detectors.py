@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, load_tool
+from helpers import ROOT, load_tool, tensorrt
 from PIL import Image
 from small_models import small
 
-from swinv2_mm.export import detections, graphs, ops, runner, steps
+from swinv2_mm.export import checks, detections, graphs, ops, runner, steps
 from swinv2_mm.utils.errors import UserError
 
 export = load_tool('export')
@@ -103,6 +103,17 @@ def test_a_whole_detector_is_made_of_standard_operations(exported):
     kinds = {node.op_type for node in model.graph.node}
     assert {'RoiAlign', 'NonMaxSuppression', 'TopK', 'NonZero'} <= kinds
     assert not {'If', 'Loop'} & kinds
+    assert kinds <= tensorrt()
+
+
+@pytest.mark.slow
+def test_openvino_finds_what_mmdet_finds(exported):
+    pytest.importorskip('openvino', reason='openvino is not installed')
+    file, model, picture = exported
+    run = checks.runner(file, '.onnx', 1, 'openvino')
+    image = picture.transpose(2, 0, 1)[None]
+    found = checks.differences(ready(model), run, [image])
+    assert found['alone'] == 0 and (run(image)[1] > 0).sum() > 10
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 import pytest
 import torch
 from conftest import awaken
-from helpers import ROOT
+from helpers import ROOT, tensorrt
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from small_models import ARCH, CHANNELS
@@ -89,6 +89,7 @@ def test_dino_in_onnxruntime_finds_what_mmdet_finds(tmp_path):
     checks.differences(model, checks.runner(file, '.onnx', 1), [random_image().numpy()])
     kinds = [node.op_type for node in onnx.load(file).graph.node]
     assert kinds.count('GridSample') == 2 * 2 * 4  # layers of both, levels
+    assert set(kinds) <= tensorrt()
 
 
 def test_mask2former_of_fixed_shapes_finds_what_mmdet_finds():
@@ -108,11 +109,14 @@ def test_mask2former_of_fixed_shapes_finds_what_mmdet_finds():
 def test_mask2former_in_onnxruntime_answers_as_its_library_does(tmp_path, kind):
     for name in ('onnx', 'onnxscript', 'onnxruntime'):
         pytest.importorskip(name, reason=f'{name} is not installed')
+    import onnx
     model, file = ready(masks(kind)), tmp_path / 'masks.onnx'
     size = (70, 100) if kind == 'instance' else SIZE
     graphs.write(graphs.trace(model, size), file, model)
     image = random_image(1 if kind == 'instance' else 2, size).numpy()
     checks.differences(model, checks.runner(file, '.onnx', 1), [image])
+    if kind == 'instance':  # its opset is one that TensorRT reads
+        assert {node.op_type for node in onnx.load(file).graph.node} <= tensorrt()
 
 
 def test_other_maps_and_panoptic_results_of_mask2former_are_refused_by_name():
