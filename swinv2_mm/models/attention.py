@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..utils import versions
 from . import fused, sequential
 from .sequential import COSINE_EPS
-from .windows import Layout, Part, Size, from_windows, to_windows
+from .windows import Layout, Part, Size, from_groups, from_windows, to_groups, to_windows
 
 MAX_LOGIT_SCALE = math.log(1 / 0.01)  # tau never falls below 0.01
 HIDDEN = 512  # width of the position network
@@ -134,11 +134,15 @@ def _attend(qkv: Tensor, layout: Layout, scale: Tensor, bias: Tensor) -> Tensor:
     q = (F.normalize(q.to(wide), dim=-1, eps=COSINE_EPS) * scale).to(dtype)
     k = F.normalize(k.to(wide), dim=-1, eps=COSINE_EPS).to(dtype)
     v, bias = v.to(dtype), bias.to(dtype)
-    parts = [_attend_group(*((x if index is None else x[:, index]) for x in (q, k, v)), bias, mask)
-             for index, mask in layout.groups]
-    out = parts[0] if layout.order is None else torch.cat(parts, dim=1)[:, layout.order]
+    out = attend_windows(q, k, v, bias, layout)
     out = out.transpose(2, 3).flatten(3).to(qkv.dtype)  # (B, W, N, C)
     return from_windows(out, layout)
+
+
+def attend_windows(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, layout: Layout) -> Tensor:
+    """softmax(q k^T + bias + mask) v for (B, W, h, N, d) and (h, N, N), mask by mask."""
+    parts = zip(*(to_groups(x, layout) for x in (q, k, v)), layout.groups)
+    return from_groups([_attend_group(*part, bias, group.mask) for *part, group in parts], layout)
 
 
 def _attend_group(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
