@@ -64,7 +64,9 @@ class WindowAttention(nn.Module):
     def _qkv(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., 3C)"""
         bias = torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
-        return F.linear(x, self.qkv.weight, bias)
+        if type(self.qkv) is nn.Linear:
+            return F.linear(x, self.qkv.weight, bias)
+        return self.qkv(x) + bias  # an adapter, whose `weight` is not all of it
 
     def inverse_temperature(self) -> Tensor:
         """1 / tau of each head, (h, 1, 1), in float32 at least."""
@@ -101,8 +103,8 @@ class WindowAttention(nn.Module):
         normaliser = tuple(p or w for p, w in zip(self.pretrained_window, window))
         offsets = log_spaced_offsets(window, normaliser).to(device, wide)  # (T, ndim)
         with torch.autocast(device.type, enabled=False):
-            hidden = F.relu(F.linear(offsets, first.weight.to(wide), first.bias.to(wide)))
-            table = 16 * torch.sigmoid(F.linear(hidden, second.weight.to(wide)))  # (T, h)
+            hidden = F.relu(_linear(first, offsets))
+            table = 16 * torch.sigmoid(_linear(second, hidden))  # (T, h)
         bias = table.to(dtype or wide).t().view(self.num_heads, *(2 * w - 1 for w in window))
         for axis, w in enumerate(window, start=1):
             bias = bias.unfold(axis, w, 1)  # at place i, key j from the last: offset i - j
@@ -152,6 +154,14 @@ def _attend_group(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | 
     with torch.autocast(q.device.type, enabled=False):
         out = versions.attend(*(x.flatten(0, 1) for x in (q, k, v)), logits[None])
     return out.unflatten(0, count)
+
+
+def _linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """`layer` of x in the dtype of x, which may be wider than its weights; an adapter as it is."""
+    if type(layer) is not nn.Linear:
+        return layer(x)
+    bias = None if layer.bias is None else layer.bias.to(x.dtype)
+    return F.linear(x, layer.weight.to(x.dtype), bias)
 
 
 def log_spaced_offsets(window: Size, normaliser: Size) -> Tensor:
