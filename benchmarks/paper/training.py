@@ -14,7 +14,10 @@ import torch.nn.functional as F
 from common import ROOT
 from torch import Tensor, nn
 
-CELLS, STREETS = ROOT / 'data/bccd_cells', ROOT / 'data/camvid'
+CELLS = ROOT / 'data/bccd_cells'
+
+
+TABLE = 'relative_position_bias_table'
 
 
 class Pictures(NamedTuple):
@@ -59,34 +62,32 @@ def cells(splits: tuple[str, ...], size: int, folder: Path = CELLS) -> Pictures:
     return to_pictures(*_read(folder, splits), size)
 
 
-def ways_up(images: list[np.ndarray], every: int) -> tuple[list, list]:
-    """Squares of 120 pixels of a grid, one in `every` in the photo's turn, each four ways up."""
-    found, labels = [], []
-    for number, image in enumerate(images):
-        rows, columns = image.shape[0] // 120, image.shape[1] // 120
-        for i in range(rows * columns):
-            if (i + number) % every:
-                continue
-            y, x = 120 * (i // columns), 120 * (i % columns)
-            for turns in range(4):
-                found.append(np.ascontiguousarray(np.rot90(image[y:y + 120, x:x + 120], turns)))
-                labels.append(turns)
-    return found, labels
-
-
 @functools.cache
-def _streets(folder: Path, every: int) -> tuple[list, list]:
-    return ways_up([cv2.imread(str(path)) for path in sorted(folder.iterdir())], every)
+def _scenes(part: str, count: int, side: int) -> tuple[list, list]:
+    random = np.random.default_rng([part == 'test', count])
+    radius, images, labels = side // 8, [], []
+    for number in range(count):
+        noise = random.integers(0, 120, (16, 16, 3), np.uint8)
+        image = cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC)
+        label = number % 4
+        gap, slip = random.integers(2 * radius, 4 * radius), random.integers(-radius, radius + 1)
+        away = np.array([(-gap, slip), (gap, slip), (slip, -gap), (slip, gap)][label])
+        low, high = radius + np.maximum(0, -away), side - radius - np.maximum(0, away)
+        first = random.integers(low, high + 1)
+        for colour, place in (((0, 0, 255), first + away), ((0, 255, 0), first)):
+            cv2.circle(image, tuple(map(int, place)), radius, colour, -1, cv2.LINE_AA)
+        images.append(image)
+        labels.append(label)
+    return images, labels
 
 
-def streets(part: str, size: int, folder: Path = STREETS) -> Pictures:
-    """Squares of street photos; the class is by how many quarters of a turn they are turned.
+def relations(part: str, count: int, size: int) -> Pictures:
+    """A red and a green disc of one size over clutter; the class is on which side the red one is.
 
-    part: 'train' has four squares of each photo, 'test' two of those that CamVid keeps for it.
+    All else is equal: each of the two is anywhere. Drawn at 128 x 128, so that they are the same
+    scenes at each size. part: 'train' or 'test'.
     """
-    check(folder)
-    split, every = {'train': ('train', 3), 'test': ('val', 6)}[part]
-    return to_pictures(*_streets(folder / 'img_dir' / split, every), size)
+    return to_pictures(*_scenes(part, count, 128), size)
 
 
 @functools.cache
@@ -138,27 +139,33 @@ def batches(pictures: Pictures, size: int, seed: int,
             yield to_input(images), pictures.labels[chosen]
 
 
-def groups(model: nn.Module, decay: float) -> list[dict]:
-    """No decay on what the official code keeps from it: vectors, position bias, temperature."""
-    free = ('cpb_mlp', 'logit_scale', 'relative_position_bias_table')
-    kept: dict[bool, list] = {True: [], False: []}
+def groups(model: nn.Module, decay: float, table: float = 1.0) -> list[dict]:
+    """No decay on what the official code keeps from it: vectors, position bias, temperature.
+
+    table: how many times faster than the rest the numbers of a table of position bias learn.
+    """
+    free = ('cpb_mlp', 'logit_scale', TABLE)
+    kept: dict[str, list] = {'decay': [], 'free': [], 'table': []}
     for name, parameter in model.named_parameters():
-        kept[parameter.ndim == 1 or any(word in name for word in free)].append(parameter)
-    return [dict(params=kept[False], weight_decay=decay),
-            dict(params=kept[True], weight_decay=0.0)]
+        kind = 'table' if TABLE in name and table != 1 else (
+            'free' if parameter.ndim == 1 or any(word in name for word in free) else 'decay')
+        kept[kind].append(parameter)
+    return [dict(params=kept[kind], weight_decay=decay * (kind == 'decay'),
+                 times=table if kind == 'table' else 1.0) for kind in kept if kept[kind]]
 
 
 def train(model: nn.Module, pictures: Pictures, steps: int, rate: float, seed: int, *,
           batch: int = 32, warm: int = 20, clip: float | None = 5.0, flip: bool = True,
+          table: float = 1.0,
           watch: Callable[[int, float], bool] | None = None) -> list[float]:
     """AdamW with warm-up and cosine decay; the loss of each step. `watch` may end it early."""
-    optimizer = torch.optim.AdamW(groups(model, 0.05), lr=rate)
+    optimizer = torch.optim.AdamW(groups(model, 0.05, table), lr=rate)
     source, losses = batches(pictures, batch, seed, flip), []
     model.train()
     for step in range(steps):
         factor = min(1, (step + 1) / warm) * 0.5 * (1 + math.cos(math.pi * step / steps))
         for group in optimizer.param_groups:
-            group['lr'] = rate * factor
+            group['lr'] = rate * factor * group['times']
         images, labels = next(source)
         loss = F.cross_entropy(model(images), labels)
         optimizer.zero_grad()

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swinv2_mm import SwinTransformerV2
-from swinv2_mm.models.attention import WindowAttention, _attend_group, log_spaced_offsets
+from swinv2_mm.models.attention import WindowAttention, attend_windows, log_spaced_offsets
 from swinv2_mm.models.swin import Block, PatchMerging
 from swinv2_mm.models.windows import Layout, Size, from_windows, to_windows
 
@@ -130,9 +130,7 @@ class DotAttention(TableAttention):
         qkv = to_windows(self._qkv(x), layout).unflatten(-1, (3, heads, -1))
         q, k, v = qkv.permute(3, 0, 1, 4, 2, 5)  # each (B, W, h, N, d)
         q = q * q.shape[-1] ** -0.5
-        parts = [_attend_group(*((x if index is None else x[:, index]) for x in (q, k, v)), bias,
-                               mask) for index, mask in layout.groups]
-        out = parts[0] if layout.order is None else torch.cat(parts, dim=1)[:, layout.order]
+        out = attend_windows(q, k, v, bias, layout)
         return self.proj(from_windows(out.transpose(2, 3).flatten(3), layout))
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..utils import versions
 from . import fused, sequential
 from .sequential import COSINE_EPS
-from .windows import Layout, Part, Size, from_windows, to_windows
+from .windows import Layout, Part, Size, from_groups, from_windows, to_groups, to_windows
 
 MAX_LOGIT_SCALE = math.log(1 / 0.01)  # tau never falls below 0.01
 HIDDEN = 512  # width of the position network
@@ -64,7 +64,9 @@ class WindowAttention(nn.Module):
     def _qkv(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., 3C)"""
         bias = torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
-        return F.linear(x, self.qkv.weight, bias)
+        if type(self.qkv) is nn.Linear:
+            return F.linear(x, self.qkv.weight, bias)
+        return self.qkv(x) + bias  # an adapter, whose `weight` is not all of it
 
     def inverse_temperature(self) -> Tensor:
         """1 / tau of each head, (h, 1, 1), in float32 at least."""
@@ -101,8 +103,8 @@ class WindowAttention(nn.Module):
         normaliser = tuple(p or w for p, w in zip(self.pretrained_window, window))
         offsets = log_spaced_offsets(window, normaliser).to(device, wide)  # (T, ndim)
         with torch.autocast(device.type, enabled=False):
-            hidden = F.relu(F.linear(offsets, first.weight.to(wide), first.bias.to(wide)))
-            table = 16 * torch.sigmoid(F.linear(hidden, second.weight.to(wide)))  # (T, h)
+            hidden = F.relu(_linear(first, offsets))
+            table = 16 * torch.sigmoid(_linear(second, hidden))  # (T, h)
         bias = table.to(dtype or wide).t().view(self.num_heads, *(2 * w - 1 for w in window))
         for axis, w in enumerate(window, start=1):
             bias = bias.unfold(axis, w, 1)  # at place i, key j from the last: offset i - j
@@ -134,11 +136,15 @@ def _attend(qkv: Tensor, layout: Layout, scale: Tensor, bias: Tensor) -> Tensor:
     q = (F.normalize(q.to(wide), dim=-1, eps=COSINE_EPS) * scale).to(dtype)
     k = F.normalize(k.to(wide), dim=-1, eps=COSINE_EPS).to(dtype)
     v, bias = v.to(dtype), bias.to(dtype)
-    parts = [_attend_group(*((x if index is None else x[:, index]) for x in (q, k, v)), bias, mask)
-             for index, mask in layout.groups]
-    out = parts[0] if layout.order is None else torch.cat(parts, dim=1)[:, layout.order]
+    out = attend_windows(q, k, v, bias, layout)
     out = out.transpose(2, 3).flatten(3).to(qkv.dtype)  # (B, W, N, C)
     return from_windows(out, layout)
+
+
+def attend_windows(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, layout: Layout) -> Tensor:
+    """softmax(q k^T + bias + mask) v for (B, W, h, N, d) and (h, N, N), mask by mask."""
+    parts = zip(*(to_groups(x, layout) for x in (q, k, v)), layout.groups)
+    return from_groups([_attend_group(*part, bias, group.mask) for *part, group in parts], layout)
 
 
 def _attend_group(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | None) -> Tensor:
@@ -148,6 +154,14 @@ def _attend_group(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, mask: Tensor | 
     with torch.autocast(q.device.type, enabled=False):
         out = versions.attend(*(x.flatten(0, 1) for x in (q, k, v)), logits[None])
     return out.unflatten(0, count)
+
+
+def _linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """`layer` of x in the dtype of x, which may be wider than its weights; an adapter as it is."""
+    if type(layer) is not nn.Linear:
+        return layer(x)
+    bias = None if layer.bias is None else layer.bias.to(x.dtype)
+    return F.linear(x, layer.weight.to(x.dtype), bias)
 
 
 def log_spaced_offsets(window: Size, normaliser: Size) -> Tensor:

@@ -44,8 +44,8 @@ class Group(NamedTuple):
 class Layout(NamedTuple):
     """How a map of real `size` is cut into windows of `window`, after a cyclic shift by `shift`.
 
-    `padded` is `size` rounded up to whole windows; `groups` cover every window exactly once.
-    `order`: (W,) int64 or None, position of each window in the concatenated groups.
+    `padded` is `size` rounded up to whole windows; `groups` cover every window exactly once: one
+    for each product of `runs`, which cut each side of the grid of windows into neighbours.
     """
 
     size: Size
@@ -53,7 +53,7 @@ class Layout(NamedTuple):
     window: Size
     shift: Size
     groups: tuple[Group, ...]
-    order: Tensor | None
+    runs: tuple[tuple[slice, ...], ...]
 
 
 class Part(NamedTuple):
@@ -90,11 +90,11 @@ def plan(size: Size, window: Size, shift: Size, like: Tensor) -> Layout:
     padded = tuple(math.ceil(s / w) * w for s, w in zip(size, window))
     # torch.compile goes through a cache, warning of it
     find = _regions.__wrapped__ if versions.is_compiling() else _regions
-    regions, indices, order = find(size, window, shift, like.device)
+    regions, indices, runs = find(size, window, shift, like.device)
     if len(indices) == 1:
-        return Layout(size, padded, window, shift, (Group(None, _mask(regions[0], like)),), None)
+        return Layout(size, padded, window, shift, (Group(None, _mask(regions[0], like)),), runs)
     groups = tuple(Group(i, _mask(r, like)) for r, i in zip(regions, indices))
-    return Layout(size, padded, window, shift, groups, order)
+    return Layout(size, padded, window, shift, groups, runs)
 
 
 def cut(layout: Layout, batch: int, tokens: int, device: torch.device) -> list[Part]:
@@ -126,6 +126,31 @@ def from_windows(windows: Tensor, layout: Layout) -> Tensor:
     if layout.padded != layout.size:
         x = x[(slice(None), *(slice(s) for s in layout.size))]
     return x
+
+
+def to_groups(windows: Tensor, layout: Layout) -> list[Tensor]:
+    """(B, W, ...) -> (B, W_g, ...) of each group, by slices of the grid.
+
+    Not by its index: of that, torch 2.11 compiles C++ for a CPU that names a variable too early.
+    """
+    if len(layout.groups) == 1:
+        return [windows]
+    grid = windows.unflatten(1, [p // w for p, w in zip(layout.padded, layout.window)])
+    return [grid[(slice(None), *place)].flatten(1, len(place))
+            for place in itertools.product(*layout.runs)]
+
+
+def from_groups(parts: list[Tensor], layout: Layout) -> Tensor:
+    """(B, W_g, ...) of each group -> (B, W, ...): the inverse of `to_groups`."""
+    if len(parts) == 1:
+        return parts[0]
+    places = itertools.product(*layout.runs)
+    parts = [x.unflatten(1, [run.stop - run.start for run in place])
+             for x, place in zip(parts, places)]
+    for axis in reversed(range(len(layout.runs))):  # the last side runs fastest
+        count = len(layout.runs[axis])
+        parts = [torch.cat(parts[i:i + count], 1 + axis) for i in range(0, len(parts), count)]
+    return parts[0].flatten(1, len(layout.runs))
 
 
 def partition(x: Tensor, window: Size) -> Tensor:
@@ -168,9 +193,9 @@ def _mask(region: Tensor | None, like: Tensor) -> Tensor | None:
 def _regions(size: Size, window: Size, shift: Size, device: torch.device):
     """Distinct patterns of regions among the windows of a map, at most 3 a side.
 
-    Returns (regions, indices, order): per pattern the (N,) region of each token, or None where
-    all are one; per pattern the (W_g,) windows that show it; and the inverse of their
-    concatenation.
+    Returns (regions, indices, runs): per pattern the (N,) region of each token, or None where
+    all are one; per pattern the (W_g,) windows that show it; and per side the runs of windows whose
+    products these are.
     """
     axes = [_axis_patterns(s, w, k) for s, w, k in zip(size, window, shift)]
     grid = [sum(len(members) for _, members in axis) for axis in axes]
@@ -182,8 +207,9 @@ def _regions(size: Size, window: Size, shift: Size, device: torch.device):
         regions.append(torch.tensor(region, device=device) if any(region) else None)
         indices.append(number[torch.meshgrid(
             *(torch.tensor(members) for _, members in combination), indexing='ij')].flatten())
-    order = torch.cat(indices).argsort()
-    return regions, [index.to(device) for index in indices], order.to(device)
+    # Windows alike on a side are neighbours: the seam and the padding are at its end.
+    runs = tuple(tuple(slice(members[0], members[-1] + 1) for _, members in axis) for axis in axes)
+    return regions, [index.to(device) for index in indices], runs
 
 
 @lru_cache(maxsize=64)  # the entries are at most 2 B * prod(S) integers: one or two MB
@@ -191,7 +217,7 @@ def _regions(size: Size, window: Size, shift: Size, device: torch.device):
 def _rows(size: Size, window: Size, shift: Size, batch: int, count: int, device: torch.device):
     """All of a `Part` but its mask, for each group the windows by `count` at a time."""
     padded = tuple(math.ceil(s / w) * w for s, w in zip(size, window))
-    layout = Layout(size, padded, window, shift, (), None)
+    layout = Layout(size, padded, window, shift, (), ())
     tokens = math.prod(size)
     numbers = torch.arange(1, tokens + 1).view(1, *size, 1)  # from 1: padding comes as 0
     numbers = to_windows(numbers, layout)[0, :, :, 0] - 1  # (W, N), -1 for padding

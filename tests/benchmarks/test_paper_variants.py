@@ -67,10 +67,10 @@ def test_a_table_is_interpolated_as_torch_does_and_kept_at_its_own_window():
 
 def test_a_grown_model_is_the_package_at_that_window():
     """Windows set from outside are those that the constructor would set."""
-    model = window_transfer.build('log', 3, seed=0)
-    variants.grow(model.backbone, [8, 8, 4])
-    again = SwinTransformerV2(SMALL, window_size=[8, 8, 4], pretrained_window_sizes=WINDOWS,
-                              drop_path_rate=0.0, out_indices=(2,))
+    model = window_transfer.build('log', seed=0)
+    variants.grow(model.backbone, [16, 8])
+    again = SwinTransformerV2(window_transfer.ARCH, window_size=[16, 8], drop_path_rate=0.0,
+                              pretrained_window_sizes=[8, 4], out_indices=(1,))
     for parameter in model.backbone.parameters():  # a fresh model is the identity
         torch.nn.init.normal_(parameter, std=0.1)
     again.load_state_dict(model.backbone.state_dict())

@@ -281,3 +281,22 @@ def test_it_compiles_to_one_graph_that_gives_the_same(awake, dynamic):
             x = torch.randn(2, 3, *size, dtype=torch.float64)
             for out, reference in zip(compiled(x), model(x)):
                 torch.testing.assert_close(out, reference, **CLOSE)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not versions.can('torch.compile of this backbone'), reason='needs torch 2.6')
+def test_training_compiles_for_a_cpu(awake):
+    """With windows of several masks; no further from float64 than what is not compiled."""
+    arch = dict(embed_dims=16, depths=(1,), num_heads=(2,))
+    model = awake(SwinTransformerV2(arch, window_size=4, out_indices=(0,)))
+    x, found = torch.randn(2, 10, 12, 16), {}
+    for name, step in (('exact', lambda m: m), ('plain', lambda m: m), ('compiled', torch.compile)):
+        dtype = torch.float64 if name == 'exact' else torch.float32
+        inner, picture = copy.deepcopy(model.layers[0].blocks[0].attn).to(dtype), x.to(dtype)
+        out = step(inner)(picture, windows.plan((10, 12), (4, 4), (2, 2), picture))
+        out.square().mean().backward()
+        found[name] = [out, *(p.grad for p in inner.parameters())]
+    for exact, plain, compiled in zip(*found.values()):
+        least = torch.finfo(torch.float32).eps * exact.abs().max()
+        bound = 4 * (plain - exact).abs().max() + 4 * least
+        assert (compiled - exact).abs().max() <= bound
