@@ -205,6 +205,7 @@ def _change(node, rng: random.Random) -> None:
 def lists(folder: Path, number: int) -> str | None:
     """Lists of images and of videos: accepted names stay inside the data."""
     from swinv2_mm.datasets.checks import classification, video
+    from swinv2_mm.datasets.checks.configured import Run
     from swinv2_mm.datasets.checks.paths import check_names
     from swinv2_mm.utils.errors import UserError
 
@@ -218,7 +219,8 @@ def lists(folder: Path, number: int) -> str | None:
                    metainfo=dict(classes=('a', 'b')))
     try:
         if ending == '.mp4':
-            list(video.find(dataset, 'train_dataloader', {}, None))
+            list(video.find(dataset, 'train_dataloader', {},
+                            Run({}, ('train',)).wanted('train')))
             names = [line.split()[0] for line in path.read_text().splitlines()]
         else:
             lines = classification._check_list(str(path), 2, str(folder), 'train_dataloader')

@@ -290,7 +290,22 @@ def test_what_is_wrong_is_said_and_following_the_advice_makes_it_well(row, tmp_p
     follow(row, tmp_path)
 
 
+def a_metric_each(root):
+    """Two sets with ids that collide, each scored by itself."""
+    cfg = sets.detection(root, masks=False)
+    sets.put(root, 'other', sets.objects(bbox=[12, 9, 40, 40], segmentation=None))
+    one, metric = cfg.val_dataloader.dataset, cfg.val_evaluator
+    cfg.val_dataloader.dataset = dict(type='ConcatDataset', datasets=[
+        one, dict(one, ann_file='other.json')])
+    cfg.val_evaluator = dict(
+        type='MultiDatasetsEvaluator', dataset_prefixes=['a', 'b'],
+        metrics=[metric, dict(metric, ann_file=f'{root}/other.json')])
+    best('a/coco/bbox_mAP')(cfg)
+    return cfg
+
+
 SOUND = {
+    'sets with a metric each': a_metric_each,
     'a metric of several numbers': seg(lambda c: (best('mIoU')(c), c.val_evaluator.update(
         iou_metrics=['mIoU', 'mDice']))),
     'the best of boxes': det(best('coco/bbox_mAP_50')),

@@ -48,6 +48,11 @@ class Run:
         return [metric for metric in ([found] if isinstance(found, dict) else found)
                 if isinstance(metric, dict)]
 
+    def one_each(self, split: str) -> bool:
+        """Whether each data set of a split has a metric of its own."""
+        found = self.cfg.get(f'{split}_evaluator')
+        return isinstance(found, dict) and kind(found) == 'MultiDatasetsEvaluator'
+
     def count(self, where: str, samples: int) -> None:
         """Enter the samples of one data set of a loader."""
         self.counted.setdefault(where, []).append(samples)

@@ -14,7 +14,7 @@ FALLS = ('CosineAnnealingLR', 'PolyLR', 'MultiStepLR')  # rates that get lower
 def no_step(run: Run) -> Iterator[Finding]:
     """An epoch has a step: mmengine goes through none, saves a checkpoint and ends well."""
     loader = run.loader('train')
-    count, batch = run.samples('train'), loader.get('batch_size', 1)
+    count, batch = run.samples('train'), loader.get('batch_size') or 1
     if loader.get('drop_last') and count is not None and count < batch and kind(
             loader.get('sampler') or {}) != 'InfiniteSampler':
         yield Finding('nothing to learn', 'train_dataloader.drop_last', f'leaves out the only '
@@ -83,7 +83,7 @@ def _warm_up(run: Run, rates, last: int, epochs: bool) -> Iterator[Finding]:
     steps = last
     if epochs:
         count = run.samples('train')
-        batch = run.loader('train').get('batch_size', 1) * int(os.environ.get('WORLD_SIZE', 1))
+        batch = (run.loader('train').get('batch_size') or 1) * int(os.environ.get('WORLD_SIZE', 1))
         steps = -(-count // batch) * last if count else None
     for rate in rates:
         end = rate.get('end') or 0

@@ -70,8 +70,8 @@ def _predicts_masks(model: dict) -> bool:
 def best(run: Run) -> Iterator[Finding]:
     """What chooses the best checkpoint is one of the numbers that the evaluator gives."""
     metrics = run.evaluators('val') if 'val' in run.splits else []
-    if not metrics or 'type' in (run.cfg.get('val_cfg') or {}):
-        return  # a loop of its own gives numbers of its own
+    if not metrics or 'type' in (run.cfg.get('val_cfg') or {}) or run.one_each('val'):
+        return  # a loop or evaluator of its own gives names of its own
     given = {metric.get('prefix') or getattr(class_of(metric, METRICS), 'default_prefix', '?')
              for metric in metrics}
     if '?' in given or any('task_metrics' in metric for metric in metrics):

@@ -22,13 +22,15 @@ def same_truth(run: Run) -> Iterator[Finding]:
         paths = [coco.annotation_file(dataset) for dataset in run.datasets(split)
                  if coco.is_coco(dataset)]
         twice = next((path for path in paths if paths.count(path) > 1), None)
-        paths = sorted(path for path in set(paths) if os.path.isfile(path))
-        if twice and run.evaluators(split):
+        metrics, each = run.evaluators(split), run.one_each(split)
+        if twice and metrics and not each:
             yield Finding('ids collide', f'{split}_dataloader', f'joins {twice} with itself, so '
                           'that what is found in its images is found twice', 'take it out once')
-        for metric in run.evaluators(split):
-            if paths and kind(metric) in METRIC_OF_COCO and not metric.get('format_only'):
-                yield from _compared(run, split, paths, metric.get('ann_file'))
+        whole = sorted(path for path in set(paths) if os.path.isfile(path))
+        for i, metric in enumerate(metrics):
+            read = [path for path in paths[i:i + 1] if path in whole] if each else whole
+            if read and kind(metric) in METRIC_OF_COCO and not metric.get('format_only'):
+                yield from _compared(run, split, read, metric.get('ann_file'))
 
 
 def same_file(run: Run) -> Iterator[Finding]:
