@@ -128,7 +128,7 @@ def _parts(folder: Path, wanted) -> Iterator[tuple[str, torch.Size, Iterator[Chu
 def _whole(name: str, size: torch.Size, chunks: Iterator[Chunk]) -> Tensor:
     """A tensor of its parts."""
     try:
-        parts = [(offsets, torch.load(stream, map_location='cpu', weights_only=True))
+        parts = [(offsets, versions.load(stream, {}))
                  for offsets, stream in chunks]
         if len(parts) == 1 and parts[0][1].shape == size:
             return parts[0][1]
