@@ -4,7 +4,6 @@ What an old torch cannot do is refused in one sentence that says which version c
 """
 from __future__ import annotations
 
-import io
 import math
 import pickle
 import types
@@ -13,6 +12,7 @@ from codecs import encode
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 import torch.nn.functional as F
@@ -111,12 +111,12 @@ def cpu_has_tiles() -> bool:
         return False
 
 
-def load(path: Path | io.BytesIO, known: Mapping[str, object], map_location='cpu',
+def load(path: Path | BinaryIO, known: Mapping[str, object], map_location='cpu',
          mapped: bool = False):
     """What `torch.load` gives of a file, with tensors, plain values and `known` names alone.
 
+    path: or, from torch 2.6 on, an open file.
     known: name as it stands in the file, 'module.name' -> what it shall mean.
-    path: a stream from torch 2.6 on alone.
     With `mapped`, tensors are not read but mapped from the file, where this torch can.
     Raises whatever torch does for a damaged file, and pickle.UnpicklingError for any other name.
     """
