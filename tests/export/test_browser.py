@@ -30,9 +30,10 @@ def site(tmp_path_factory):
     if not (browser.found() and shutil.which('npm')):
         pytest.skip('chromium, its driver or npm is not installed')
     folder = tmp_path_factory.mktemp('site')
-    done = subprocess.run(['npm', 'pack', f'onnxruntime-web@{VERSION}'], cwd=folder, timeout=300,
-                          capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = subprocess.run(['npm', 'pack', f'onnxruntime-web@{VERSION}', '--fetch-retries=1'],
+                          cwd=folder, timeout=300, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f'npm cannot bring onnxruntime-web: {done.stderr.strip()[-200:]}')
     with tarfile.open(folder / f'onnxruntime-web-{VERSION}.tgz') as archive:
         for name in ('ort.wasm.min.js', 'ort-wasm-simd-threaded.mjs',
                      'ort-wasm-simd-threaded.wasm'):
