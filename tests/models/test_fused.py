@@ -7,7 +7,9 @@ import logging
 
 import pytest
 import torch
+from helpers import needs
 from mmengine.logging import MMLogger
+from torch import distributed
 
 from swinv2_mm import SwinTransformerV2
 from swinv2_mm.models import fused, launch, sequential
@@ -114,6 +116,32 @@ def test_autocast_and_checkpointing_go_through_the_operator(awake, told):
         out = model(x, layout)
     assert out.dtype == torch.bfloat16
     torch.testing.assert_close(out.float(), expected[0], atol=0.1, rtol=0.1)
+
+
+@pytest.fixture
+def group(tmp_path):
+    distributed.init_process_group('gloo', f'file://{tmp_path}/store', rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize('wrap', ['data parallel', needs('full sharding', 'full sharding')])
+def test_wrappers_of_several_processes_go_through_the_operator(awake, told, group, wrap):
+    model, x = layer(awake), torch.randn(2, *SIZE, 32)
+    layout = plan(SIZE, WINDOW, SHIFT, x)
+    expected = run(model, model, x, layout)
+    if wrap == 'data parallel':
+        call = torch.nn.parallel.DistributedDataParallel(model)
+    else:
+        from torch.distributed.fsdp import fully_shard
+
+        call = fully_shard(model)
+    out = call(x, layout)
+    assert len(told) == 1  # the operator was asked
+    out.square().sum().backward()
+    grads = [getattr(p.grad, 'full_tensor', lambda p=p: p.grad)() for p in model.parameters()]
+    for a, b in zip([out, *grads], [expected[0], *expected[2:]]):
+        torch.testing.assert_close(a, b)
 
 
 def test_second_gradients_are_refused_and_not_wrong(awake, told):
