@@ -76,7 +76,8 @@ def may_run_in_parts(block: nn.Module, x: Tensor) -> bool:
 
 def is_plain_linear(*layers: nn.Module) -> bool:
     """Whether these are torch's own layers, so that their weights may be used without them."""
-    return all(type(layer) is nn.Linear and type(layer.weight) is nn.Parameter  # not quantised
+    return all(type(layer) is nn.Linear
+               and not hasattr(layer.weight, '__tensor_flatten__')  # made of others: quantised
                and not layer._forward_hooks and not layer._forward_pre_hooks
                for layer in layers)
 

@@ -11,6 +11,7 @@ import types
 
 import pytest
 import torch
+from helpers import LIBRARIES
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 from safetensors.torch import save_file
@@ -261,16 +262,18 @@ def large(path, dtype, training):
     torch.save(content | {'optimizer': [numbers() for _ in range(count - weights)]}, path)
 
 
-def grown(path):
-    """MB by which the process that reads a file grows."""
-    def child(pipe):
-        torch.set_num_threads(1)  # a pool of threads does not live through a fork
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        read_checkpoint(path)
-        pipe.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+def read_and_tell(path, pipe):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    read_checkpoint(path)
+    pipe.send((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
-    receiver, sender = multiprocessing.Pipe()
-    process = multiprocessing.get_context('fork').Process(target=child, args=(sender,))
+
+def grown(path):
+    """MB by which a process that reads a file grows; one that has no memory of tests before it."""
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(LIBRARIES)
+    receiver, sender = context.Pipe()
+    process = context.Process(target=read_and_tell, args=(path, sender))
     process.start()
     process.join()
     assert process.exitcode == 0

@@ -39,7 +39,8 @@ def site(tmp_path_factory):
     checked(subprocess.run(
         [sys.executable, '-m', 'sphinx', '-W', '--keep-going', '-q', '-d', out / 'doctrees', '-b',
          'html', ROOT / 'docs', out / 'html'], text=True, capture_output=True, timeout=600))
-    return {path: Page(path) for path in sorted((out / 'html').rglob('*.html'))}
+    return {path: Page(path) for path in sorted((out / 'html').rglob('*.html'))
+            if '_downloads' not in path.parts}  # what is to take along is no page
 
 
 def links(path, page):

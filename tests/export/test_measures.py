@@ -56,7 +56,9 @@ def of_classes(root, cfg):
 
 def of_maps(root, cfg):
     """Maps in which 0 is left out, of photos that are padded."""
-    cfg.test_dataloader.dataset.update(reduce_zero_label=True, img_suffix='.png')
+    cfg.test_dataloader.dataset.img_suffix = '.png'
+    for split in ('train', 'val', 'test'):
+        cfg[f'{split}_dataloader'].dataset.reduce_zero_label = True
     pipeline = cfg.test_dataloader.dataset.pipeline
     pipeline[1] = dict(type='Resize', scale=SIZE[::-1], keep_ratio=True)
     pipeline[2].reduce_zero_label = True
