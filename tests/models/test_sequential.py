@@ -285,6 +285,8 @@ def test_it_compiles_to_one_graph_that_gives_the_same(awake, dynamic):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not versions.can('torch.compile of this backbone'), reason='needs torch 2.6')
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() == 'DEFAULT',
+                    reason="torch's compiler writes C++ for vector instructions alone")
 def test_training_compiles_for_a_cpu(awake):
     """With windows of several masks; no further from float64 than what is not compiled."""
     arch = dict(embed_dims=16, depths=(1,), num_heads=(2,))
