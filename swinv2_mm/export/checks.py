@@ -13,7 +13,7 @@ from swinv2_mm.apis.inference.sources import find, read_picture
 from swinv2_mm.utils.errors import UserError
 from swinv2_mm.utils.faults import one_line
 
-from . import detections, steps
+from . import detections, queries, steps
 from .graphs import PIP, Pixels, maps_of, padded
 from .runner import ENGINES
 
@@ -122,7 +122,8 @@ def differences(model: Pixels, run: Run, images, strict: bool = True) -> dict[st
     """
     if model.step == 'boxes':
         facts = dict(model.finder.settings, padded=padded(model.model, images[0].shape[2:]))
-        return detections.compare(run, library(model), facts, images, strict)
+        ties = dict(orders=queries.orders) if isinstance(model.finder, queries.Dino) else {}
+        return detections.compare(run, library(model), facts, images, strict, **ties)
     return compare(read_as(model, run), library(model), model.outputs, images, strict)
 
 

@@ -26,21 +26,22 @@ def whole(answers: list[np.ndarray], size: tuple[int, int], facts: dict) -> list
     return [boxes, *rest]
 
 
-def compare(run, ask, facts: dict, images, strict: bool = True) -> dict[str, float]:
-    """The largest differences over pictures, as `LIMITS` names them; UserError above these."""
+def compare(run, ask, facts: dict, images, strict: bool = True,
+            orders=lambda ask, image: ()) -> dict[str, float]:
+    """The largest differences over pictures, as `LIMITS` names them; UserError above these.
+
+    orders: (ask, image) -> other answers that are as right where proposals tie.
+    """
     largest, count, alone = dict(boxes=0.0, scores=0.0), 0, 0
     for image in images:
         ours, theirs = ask(image), whole(run(image), image.shape[2:], facts)
-        pairs = _pairs(ours, theirs)
+        found = _distances(ours, theirs)
+        if _too_far(found):
+            found = min([found, *(_distances(other, theirs) for other in orders(ask, image))],
+                        key=lambda found: (found['alone'], found['boxes']))
         count += max(len(ours[0]), len(theirs[0]))
-        alone += len(ours[0]) + len(theirs[0]) - 2 * len(pairs)
-        for i, j in pairs:
-            distances = dict(boxes=np.abs(ours[0][i] - theirs[0][j]).max(),
-                             scores=abs(ours[1][i] - theirs[1][j]))
-            if len(ours) == 4:
-                distances['masks'] = 1 - _iou(ours[3][i], theirs[3][j])
-            for name, value in distances.items():
-                largest[name] = max(largest.get(name, 0.0), float(value))
+        alone += found.pop('alone')
+        largest = {name: max(largest.get(name, 0.0), value) for name, value in found.items()}
     largest['alone'] = alone / max(count, 1)
     for name, value in largest.items():
         if not value <= (LIMITS[name] if strict else np.inf):  # NaN is refused, too
@@ -48,6 +49,22 @@ def compare(run, ask, facts: dict, images, strict: bool = True) -> dict[str, flo
                             f'{name} differ by {value:.2g} and may by {LIMITS[name]}: this is a '
                             'defect.')
     return largest
+
+
+def _distances(ours, theirs) -> dict[str, float]:
+    """The largest differences of one picture; `alone` is a number of detections here."""
+    pairs = _pairs(ours, theirs)
+    found = dict(boxes=[np.abs(ours[0][i] - theirs[0][j]).max() for i, j in pairs],
+                 scores=[abs(ours[1][i] - theirs[1][j]) for i, j in pairs])
+    if len(ours) == 4:
+        found['masks'] = [1 - _iou(ours[3][i], theirs[3][j]) for i, j in pairs]
+    largest = {name: float(np.max(values, initial=0.0)) for name, values in found.items()}
+    return largest | dict(alone=len(ours[0]) + len(theirs[0]) - 2 * len(pairs))
+
+
+def _too_far(found: dict[str, float]) -> bool:
+    return found['alone'] > 0 or any(not found[name] <= LIMITS[name] for name in found
+                                     if name != 'alone')
 
 
 def _pairs(ours, theirs) -> list[tuple[int, int]]:

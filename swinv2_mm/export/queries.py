@@ -9,6 +9,8 @@ of maps of known sizes. One picture at a time, as for every detector here.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Iterator
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,8 @@ from torch import Tensor, nn
 from .steps import refusal
 
 Size = tuple[int, int]
+# Logits of two proposals that are no further apart are equal but for rounding in float32.
+TIE = 2e-6
 
 
 class Deformable(nn.Module):
@@ -99,6 +103,35 @@ class Dino(nn.Module):
         whole = boxes.new_tensor([size[1], size[0]] * 2)
         corners = torch.cat([middle - sides / 2, middle + sides / 2], dim=-1) * whole
         return corners.clamp(min=0).minimum(whole), scores, index % classes
+
+
+def orders(ask: Callable, image) -> Iterator:
+    """What DINO answers in the other orders that its tied proposals may as well come in.
+
+    A proposal's query is that of its rank, so that two of one score that change places get each
+    other's. Of more than three pairs, three are tried.
+    """
+    topk, pairs = torch.topk, []
+
+    def first(values: Tensor, *args, **settings):
+        found = topk(values, *args, **settings)
+        near = (found[0][0, :-1] - found[0][0, 1:] <= TIE).nonzero()[:, 0].tolist()
+        pairs[:] = [i for i in near if i - 1 not in near][:3]
+        return found
+
+    with mock.patch.object(torch, 'topk', first):
+        ask(image)
+    for chosen in range(1, 2 ** len(pairs)):
+        def swapped(*args, chosen=chosen, **settings):
+            values, index = topk(*args, **settings)
+            index = index.clone()
+            for number, i in enumerate(pairs):
+                if chosen >> number & 1:
+                    index[:, i:i + 2] = index[:, i:i + 2].flip(1)
+            return values, index
+
+        with mock.patch.object(torch, 'topk', swapped):
+            yield ask(image)
 
 
 class Pyramid(nn.Module):

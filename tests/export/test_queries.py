@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from small_models import ARCH, CHANNELS
 
-from swinv2_mm.export import checks, graphs, steps
+from swinv2_mm.export import checks, graphs, queries, steps
 from swinv2_mm.utils.errors import UserError
 
 SIZE = (64, 96)
@@ -77,6 +77,26 @@ def test_dino_of_fixed_shapes_finds_what_mmdet_finds():
     assert expected[1].max() - expected[1].min() > 1e-3 and expected[0].std(dim=0).min() > 1
     for ours, theirs in zip(found, expected):
         assert (ours - theirs).abs().max() < 1e-4
+
+
+def test_proposals_that_tie_may_come_in_either_order_and_no_others(monkeypatch):
+    model, image, gaps, topk = ready(dino()), random_image().numpy(), [], torch.topk
+
+    def seen(*args, **settings):
+        found = topk(*args, **settings)
+        gaps.extend((found[0][0, :-1] - found[0][0, 1:]).tolist())
+        return found
+
+    monkeypatch.setattr(torch, 'topk', seen)
+    checks.library(model)(image)
+    monkeypatch.setattr(torch, 'topk', topk)
+    monkeypatch.setattr(queries, 'TIE', min(gaps))
+    (other,) = queries.orders(checks.library(model), image)
+    found = checks.differences(model, lambda pixels: other, [image])
+    assert found == dict(boxes=0, scores=0, alone=0)
+    monkeypatch.setattr(queries, 'TIE', -1.0)
+    with pytest.raises(UserError, match='must find what PyTorch finds'):
+        checks.differences(model, lambda pixels: other, [image])
 
 
 @pytest.mark.slow
