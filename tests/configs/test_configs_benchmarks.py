@@ -155,7 +155,7 @@ def test_panoptic_quality_is_that_of_the_formula(folders):
     repairs.install()
     from mmdet.datasets import CocoPanopticDataset
     from mmdet.evaluation import CocoPanopticMetric
-    from mmdet.structures import INSTANCE_OFFSET
+    from mmdet.evaluation.functional import INSTANCE_OFFSET
     metric = CocoPanopticMetric(ann_file=f'{root}/annotations/panoptic_val2017.json',
                                 seg_prefix=f'{root}/annotations/panoptic_val2017/', nproc=1)
     metric.dataset_meta = CocoPanopticDataset.METAINFO
