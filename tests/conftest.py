@@ -1,4 +1,6 @@
 """What all tests share: models that are awake, and the settings they are built with."""
+import os
+
 import pytest
 import torch
 from awake import awaken
@@ -10,6 +12,12 @@ from mmengine.registry import DefaultScope
 def awake():
     """`awaken`, as a fixture: `model = awake(SwinTransformerV2('nano'))`."""
     return awaken
+
+
+@pytest.fixture(autouse=True, scope='session')
+def own_compiled_code(tmp_path_factory):
+    """No test runs what another run compiled, perhaps for other instructions of this processor."""
+    os.environ['TORCHINDUCTOR_CACHE_DIR'] = str(tmp_path_factory.mktemp('compiled'))
 
 
 @pytest.fixture(autouse=True)
