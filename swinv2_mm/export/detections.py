@@ -36,7 +36,7 @@ def compare(run, ask, facts: dict, images, strict: bool = True,
     for image in images:
         ours, theirs = ask(image), whole(run(image), image.shape[2:], facts)
         found = _distances(ours, theirs)
-        if _too_far(found):
+        if any(not value <= LIMITS[name] for name, value in found.items()):
             found = min([found, *(_distances(other, theirs) for other in orders(ask, image))],
                         key=lambda found: (found['alone'], found['boxes']))
         count += max(len(ours[0]), len(theirs[0]))
@@ -60,11 +60,6 @@ def _distances(ours, theirs) -> dict[str, float]:
         found['masks'] = [1 - _iou(ours[3][i], theirs[3][j]) for i, j in pairs]
     largest = {name: float(np.max(values, initial=0.0)) for name, values in found.items()}
     return largest | dict(alone=len(ours[0]) + len(theirs[0]) - 2 * len(pairs))
-
-
-def _too_far(found: dict[str, float]) -> bool:
-    return found['alone'] > 0 or any(not found[name] <= LIMITS[name] for name in found
-                                     if name != 'alone')
 
 
 def _pairs(ours, theirs) -> list[tuple[int, int]]:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from exported_models import of_mask_rcnn
 from helpers import ROOT, load_tool, tensorrt
 from PIL import Image
 from small_models import small
@@ -26,16 +27,6 @@ def ready(model):
 def random_image(seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (1, 3, *SIZE), dtype=torch.uint8, generator=generator)
-
-
-def of_mask_rcnn(cfg):
-    """One stage, boxes for each class."""
-    roi = cfg.model.roi_head
-    roi.bbox_head[0].reg_class_agnostic = False
-    roi.update(type='StandardRoIHead', bbox_head=roi.bbox_head[0], mask_head=roi.mask_head[0])
-    del roi['num_stages'], roi['stage_loss_weights']
-    cfg.model.type = 'MaskRCNN'
-    cfg.model.train_cfg.rcnn = cfg.model.train_cfg.rcnn[0]
 
 
 def of_htc(cfg):
