@@ -14,7 +14,7 @@ READY := $(CURDIR) $(shell cat pyproject.toml uv.lock setup.py tools/build_mmcv.
 define environment
 	@case "$$(cat $(1)/ready 2>/dev/null)" in '$(READY)') exit;; '$(CURDIR) '*|'') ;; *) rm -rf $(1);; esac; \
 	{ test -x $(1)/bin/python || $(UV) venv -q --python '$(2)' $(1); } && \
-	$(1)/bin/python tools/build_mmcv.py --needs && \
+	$(1)/bin/python tools/build_mmcv.py $(4) --needs && \
 	UV_PROJECT_ENVIRONMENT=$(1) $(CLEAN_ENV) $(UV) sync --frozen $(3) --no-install-package $(4) \
 		--compile-bytecode && \
 	$(CLEAN_ENV) $(1)/bin/python tools/build_mmcv.py $(4) && \

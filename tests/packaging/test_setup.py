@@ -22,17 +22,18 @@ def refused(action, *args):
 
 
 def test_what_the_machine_lacks_is_said_in_one_sentence(monkeypatch, tmp_path):
-    build_mmcv.check_machine()
-    usage = SimpleNamespace(free=3e9)
-    with monkeypatch.context() as patch:
-        patch.setattr(build_mmcv.shutil, 'disk_usage', lambda path: usage)
-        assert 'needs 10 GB of free disk' in refused(build_mmcv.check_machine)
+    usage = SimpleNamespace(free=7e9)
+    monkeypatch.setattr(build_mmcv.shutil, 'disk_usage', lambda path: usage)
+    build_mmcv.check_machine('mmcv')
+    assert 'needs 8 GB of free disk' in refused(build_mmcv.check_machine, 'onedl-mmcv')
+    usage.free = 9e9
+    build_mmcv.check_machine('onedl-mmcv')
     with monkeypatch.context() as patch:
         patch.setattr(build_mmcv.sysconfig, 'get_paths', lambda: dict(include=str(tmp_path)))
-        said = refused(build_mmcv.check_machine)
+        said = refused(build_mmcv.check_machine, 'mmcv')
         assert 'C headers' in said and '{}.{}-dev'.format(*sys.version_info) in said
     monkeypatch.setenv('CXX', 'no-such-compiler -O3')
-    said = refused(build_mmcv.check_machine)
+    said = refused(build_mmcv.check_machine, 'mmcv')
     assert 'no-such-compiler cannot be run' in said and 'apt install g++' in said
 
 
@@ -185,7 +186,7 @@ def test_setup_brings_uv_by_pip_and_does_nothing_where_nothing_changed(checkout)
     assert code == 0 and said.endswith('.venv is ready.\n')
     assert [call.split()[:4] for call in calls] == [
         ['python', '-c'], ['python', '-m', 'pip', 'install'], ['uv', 'venv', '-q', '--python'],
-        ['python', 'tools/build_mmcv.py', '--needs'],
+        ['python', 'tools/build_mmcv.py', 'onedl-mmcv', '--needs'],
         ['uv', 'sync', '--frozen', '--no-install-package'],
         ['python', 'tools/build_mmcv.py', 'onedl-mmcv']]
     assert checkout.make('setup') == (0, '', [])
