@@ -10,8 +10,6 @@ Each is the package's backbone with parts replaced, so that all else is equal:
 """
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,16 +24,6 @@ BLOCKS = {'pre': 'pre-norm, dot product', 'post': 'res-post-norm, dot product',
           'post, cosine': 'res-post-norm, cosine (SwinV2)'}
 
 
-def to_pairs(table: Tensor, window: Size) -> Tensor:
-    """A value for each offset, (T, h) row-major, T = prod(2 w - 1) -> for each pair, (h, N, N)."""
-    places = torch.stack(torch.meshgrid(*map(torch.arange, window), indexing='ij')).flatten(1)
-    index = torch.zeros((), dtype=torch.int64)
-    for place, w in zip(places, window):
-        index = index * (2 * w - 1) + place[:, None] - place[None] + w - 1
-    # Not table[index]: the gradient of that is summed in an order that changes.
-    return table.t().index_select(1, index.flatten()).unflatten(1, index.shape)
-
-
 def in_tokens(offsets: Tensor, normaliser: Size) -> Tensor:
     """What the package's log-spaced table was made of: its logarithm undone, in tokens."""
     sides = torch.tensor([max(n - 1, 1) for n in normaliser], dtype=offsets.dtype)
@@ -45,12 +33,12 @@ def in_tokens(offsets: Tensor, normaliser: Size) -> Tensor:
 class LinearAttention(WindowAttention):
     """The package's attention with linear-spaced offsets, +-1 at the ends of the trained window."""
 
-    def _position_bias(self, window: Size, dtype: torch.dtype | None) -> Tensor:
+    def _bias_table(self, window: Size) -> Tensor:
         normaliser = tuple(p or w for p, w in zip(self.pretrained_window, window))
         tokens = in_tokens(log_spaced_offsets(window, normaliser), normaliser)
         sides = torch.tensor([max(n - 1, 1) for n in normaliser], dtype=tokens.dtype)
         table = 16 * torch.sigmoid(self.cpb_mlp((tokens / sides).float()))
-        return to_pairs(table.to(dtype or table.dtype), window)
+        return table.t().reshape(self.num_heads, *(2 * w - 1 for w in window))
 
 
 class TableAttention(WindowAttention):
@@ -63,9 +51,8 @@ class TableAttention(WindowAttention):
             torch.zeros(num_heads, *(2 * w - 1 for w in pretrained_window)))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
-    def _position_bias(self, window: Size, dtype: torch.dtype | None) -> Tensor:
-        table = resize_table(self.relative_position_bias_table, window).flatten(1).t()
-        return to_pairs(table.to(dtype or table.dtype), window)
+    def _bias_table(self, window: Size) -> Tensor:
+        return resize_table(self.relative_position_bias_table, window)
 
 
 def resize_table(table: Tensor, window: Size) -> Tensor:
@@ -111,8 +98,8 @@ def drop_bias(model: SwinTransformerV2) -> SwinTransformerV2:
     for stage in model.layers:
         for block in stage.blocks:
             heads = block.attn.num_heads
-            block.attn.position_bias = lambda window, dtype=None, heads=heads: torch.zeros(
-                heads, math.prod(window), math.prod(window), dtype=dtype)
+            block.attn.bias_table = lambda window, heads=heads: torch.zeros(
+                heads, *(2 * w - 1 for w in window))
     return model
 
 

@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import functools
 import json
-import math
 from unittest import mock
 
 import torch
@@ -46,12 +45,11 @@ def give_position_bias(model: nn.Module) -> None:
     """Let the position bias of every attention be there already, as in every prediction but one."""
     for module in model.modules():
         if isinstance(module, WindowAttention):
-            module.position_bias = functools.partial(_given, module)
+            module.bias_table = functools.partial(_given, module)
 
 
-def _given(attention: WindowAttention, window: tuple[int, ...], dtype=None) -> torch.Tensor:
-    tokens = math.prod(window)
-    return attention.logit_scale.new_zeros(attention.num_heads, tokens, tokens, dtype=dtype)
+def _given(attention: WindowAttention, window: tuple[int, ...]) -> torch.Tensor:
+    return attention.logit_scale.new_zeros(attention.num_heads, *(2 * w - 1 for w in window))
 
 
 @contextlib.contextmanager

@@ -5,8 +5,8 @@
 `WindowAttention` is the whole of it, for windows of any number of sides. The norms in the cosine,
 the position network G and the temperature are computed in float32 at least, whatever autocast
 or `.half()` ask for: in float16 the norm of a zero key is 0 / 0, and that of a large one overflows.
-The definition is `_attend`. The same is computed, wherever that can run, by fused.py in one pass on
-a GPU, else by sequential.py on a few windows at a time.
+The definition is `_attend`. The same is computed, wherever that can run, in one pass by fused.py on
+a GPU and by native.py on a CPU, else by sequential.py on a few windows at a time.
 """
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..utils import versions
-from . import fused, sequential
+from . import fused, native, sequential
 from .sequential import COSINE_EPS
-from .windows import Layout, Part, Size, from_groups, from_windows, to_groups, to_windows
+from .windows import Layout, Size, from_groups, from_windows, pairs, to_groups, to_windows
 
 MAX_LOGIT_SCALE = math.log(1 / 0.01)  # tau never falls below 0.01
 HIDDEN = 512  # width of the position network
@@ -47,26 +47,28 @@ class WindowAttention(nn.Module):
         self.q_bias = nn.Parameter(torch.zeros(dim))
         self.v_bias = nn.Parameter(torch.zeros(dim))  # a key bias would only shift the cosine
         self.proj = nn.Linear(dim, dim)
-        self._bias_cache: dict[tuple, tuple[Tensor, tuple]] = {}
+        self._tables: dict[tuple, tuple[Tensor, tuple]] = {}
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
         """(B, *S, C) -> (B, *S, C), S being `layout.size`."""
-        qkv = self._qkv(x)  # before there are windows: no work on padding
-        attend = (fused.attend if fused.fits(qkv, self.num_heads, layout.window) else
+        window, scale = layout.window, self.inverse_temperature()
+        if native.fits(x, window) and type(self.qkv) is nn.Linear:
+            qkv = F.linear(x, self.qkv.weight)  # before there are windows: no work on padding
+            return self.proj(native.attend(
+                qkv, self._qkv_bias(), layout, scale, self.bias_table(window)))
+        qkv = self._qkv(x)
+        attend = (fused.attend if fused.fits(qkv, self.num_heads, window) else
                   sequential.attend if sequential.may_run() else _attend)
-        out = attend(qkv, layout, self.inverse_temperature(), self.position_bias(layout.window))
-        return self.proj(out)
-
-    def forward_part(self, x: Tensor, part: Part, scale: Tensor, logits: Tensor) -> Tensor:
-        """The same for some windows, without gradients: (R, C) -> (R, C)."""
-        return self.proj(sequential.attend_part(self._qkv(x), part, scale, logits))
+        return self.proj(attend(qkv, layout, scale, self.position_bias(window)))
 
     def _qkv(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., 3C)"""
-        bias = torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
         if type(self.qkv) is nn.Linear:
-            return F.linear(x, self.qkv.weight, bias)
-        return self.qkv(x) + bias  # an adapter, whose `weight` is not all of it
+            return F.linear(x, self.qkv.weight, self._qkv_bias())
+        return self.qkv(x) + self._qkv_bias()  # an adapter, whose `weight` is not all of it
+
+    def _qkv_bias(self) -> Tensor:
+        return torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
 
     def inverse_temperature(self) -> Tensor:
         """1 / tau of each head, (h, 1, 1), in float32 at least."""
@@ -74,29 +76,34 @@ class WindowAttention(nn.Module):
         return self.logit_scale.to(wide).clamp(max=MAX_LOGIT_SCALE).exp()
 
     def position_bias(self, window: Size, dtype: torch.dtype | None = None) -> Tensor:
-        """Bias B of every (query, key) pair of a window: (h, N, N), each in (0, 16).
+        """Bias B of every (query, key) pair of a window: (h, N, N), each in (0, 16)."""
+        table = self.bias_table(window)
+        return pairs(table.to(dtype or table.dtype), window)
+
+    def bias_table(self, window: Size) -> Tensor:
+        """The bias of every offset from key to query: (h, *(2w - 1)), in float32 at least.
 
         While evaluating without gradients it is computed once per window and reused, as the paper
         asks. `train()`, `eval()`, loading weights, `.to()`, changing a weight and any forward pass
         with gradients drop it.
         """
         if versions.is_compiling():
-            return self._position_bias(window, dtype)
+            return self._bias_table(window)
         if self.training or torch.is_grad_enabled():
-            self._bias_cache.clear()  # a fused optimizer step leaves no other trace
-            return self._position_bias(window, dtype)
+            self._tables.clear()  # a fused optimizer step leaves no other trace
+            return self._bias_table(window)
         weights = tuple(self.cpb_mlp.parameters())
         state = tuple((id(p), p.data_ptr(), 0 if p.is_inference() else p._version) for p in weights)
-        key = (window, self.pretrained_window, dtype, state)
-        if key not in self._bias_cache:
+        key = window, self.pretrained_window, state
+        if key not in self._tables:
             # One entry per window in use; an odd size seen once must not stay for ever.
-            while len(self._bias_cache) >= 4:
-                self._bias_cache.pop(next(iter(self._bias_cache)))
+            while len(self._tables) >= 4:
+                self._tables.pop(next(iter(self._tables)))
             # The entry holds the weights, so that no others can come to have their id.
-            self._bias_cache[key] = self._position_bias(window, dtype), weights
-        return self._bias_cache[key][0]
+            self._tables[key] = self._bias_table(window), weights
+        return self._tables[key][0]
 
-    def _position_bias(self, window: Size, dtype: torch.dtype | None) -> Tensor:
+    def _bias_table(self, window: Size) -> Tensor:
         first, _, second = self.cpb_mlp
         wide = torch.promote_types(first.weight.dtype, torch.float32)
         device = first.weight.device
@@ -105,25 +112,21 @@ class WindowAttention(nn.Module):
         with torch.autocast(device.type, enabled=False):
             hidden = F.relu(_linear(first, offsets))
             table = 16 * torch.sigmoid(_linear(second, hidden))  # (T, h)
-        bias = table.to(dtype or wide).t().view(self.num_heads, *(2 * w - 1 for w in window))
-        for axis, w in enumerate(window, start=1):
-            bias = bias.unfold(axis, w, 1)  # at place i, key j from the last: offset i - j
-        tokens = math.prod(window)
-        return bias.flip([*range(-len(window), 0)]).reshape(self.num_heads, tokens, tokens)
+        return table.t().reshape(self.num_heads, *(2 * w - 1 for w in window))
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, '_bias_cache': {}}
+        return {**self.__dict__, '_tables': {}}
 
     def train(self, mode: bool = True) -> WindowAttention:
-        self._bias_cache.clear()
+        self._tables.clear()
         return super().train(mode)
 
     def _apply(self, *args, **kwargs):
-        self._bias_cache.clear()
+        self._tables.clear()
         return super()._apply(*args, **kwargs)
 
     def _load_from_state_dict(self, *args, **kwargs):
-        self._bias_cache.clear()
+        self._tables.clear()
         return super()._load_from_state_dict(*args, **kwargs)
 
 

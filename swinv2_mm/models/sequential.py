@@ -1,17 +1,16 @@
-"""Sequential attention: a few windows at a time (paper, section 3.4), and the MLP likewise.
+"""Sequential attention: a few windows at a time (paper, section 3.4).
 
 What stands between two layers is then small enough for the processor's caches, and nowhere is
 there an (N, N) of logits for every window:
 
-- `attend_part` is the core of attention.py for some windows (`windows.Part`), without gradients.
-- `attend` takes all windows, as one autograd function. It keeps q, k and v for the backward pass,
-  works the logits out anew there, and sums the gradient of the position bias as it goes.
-- `feed_forward` is the MLP as one autograd function. It keeps what enters it and its GELU.
+`attend` takes all windows, as one autograd function. It keeps q, k and v for the backward pass,
+works the logits out anew there, and sums the gradient of the position bias as it goes.
 
 Tests hold them to the plain path, which `plain_path()` switches back to.
 """
+from __future__ import annotations
+
 import contextlib
-import itertools
 from collections.abc import Iterator
 
 import torch
@@ -60,20 +59,6 @@ def may_run() -> bool:
     return wanted() and not versions.is_compiling()
 
 
-def may_run_in_parts(block: nn.Module, x: Tensor) -> bool:
-    """Whether a block may take a few windows at a time: nobody asks for gradients, or looks in.
-
-    For a CPU's caches: on a GPU it would only be more and smaller kernels.
-    """
-    if block.training or not x.is_cpu or not may_run():
-        return False
-    if torch.is_grad_enabled() and (x.requires_grad or any(
-            parameter.requires_grad for parameter in block.parameters())):
-        return False
-    inside = itertools.islice(block.modules(), 1, None)
-    return not any(module._forward_hooks or module._forward_pre_hooks for module in inside)
-
-
 def is_plain_linear(*layers: nn.Module) -> bool:
     """Whether these are torch's own layers, so that their weights may be used without them."""
     return all(type(layer) is nn.Linear
@@ -84,6 +69,12 @@ def is_plain_linear(*layers: nn.Module) -> bool:
 
 def half_is_slow(x: Tensor) -> bool:
     return x.is_cpu and not CPU_HAS_TILES
+
+
+def should_widen(x: Tensor) -> bool:
+    """Whether autocast asks for half precision where float32 is faster, and nothing is kept."""
+    return (half_is_slow(x) and not torch.is_grad_enabled() and may_run()
+            and versions.autocast_dtype('cpu') is not None)
 
 
 def core_dtype(qkv: Tensor) -> torch.dtype:
@@ -228,60 +219,3 @@ def _norm(x: Tensor) -> Tensor:
     """Length of the vectors (..., d), in float32 at least: (..., 1)."""
     wide = torch.promote_types(x.dtype, torch.float32)
     return torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide).clamp_min_(COSINE_EPS)
-
-
-def feed_forward(x: Tensor, first: nn.Linear, second: nn.Linear) -> Tensor:
-    """second(gelu(first(x))) with gradients but no second ones: (..., C) -> (..., C_out)."""
-    kind = x.device.type
-    dtype = versions.autocast_dtype(kind) or x.dtype
-    with torch.autocast(kind, enabled=False):
-        out = _FeedForward.apply(x.flatten(0, -2).to(dtype), first.weight, first.bias,
-                                 second.weight, second.bias)
-    return out.view(*x.shape[:-1], -1)
-
-
-class _FeedForward(torch.autograd.Function):
-    """(L, C) -> (L, C_out), some rows at a time."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, *parameters: Tensor) -> Tensor:
-        weight1, bias1, weight2, bias2 = (p.to(core_dtype(x)) for p in parameters)
-        hidden, out = x.new_empty(len(x), len(weight1)), x.new_empty(len(x), len(weight2))
-        for some in _slices(hidden):
-            inner = _addmm(bias1, x[some].to(bias1.dtype), weight1.t(), hidden[some])
-            _addmm(bias2, F.gelu(inner), weight2.t(), out[some])
-        # the parameters as they are: casts of them would be kept besides
-        ctx.save_for_backward(x, hidden, *parameters)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor):
-        x, hidden, *parameters = ctx.saved_tensors
-        dtype = core_dtype(x)
-        weight1, _, weight2, _ = (p.to(dtype) for p in parameters)
-        grad_x, grads = torch.empty_like(x), [torch.zeros_like(p, dtype=dtype) for p in parameters]
-        with torch.autocast(x.device.type, enabled=False):
-            for some in _slices(hidden):
-                outer, inner = grad[some].to(dtype), hidden[some].to(dtype)
-                grads[2].addmm_(outer.t(), F.gelu(inner))
-                grads[3].add_(outer.sum(0))
-                inner = torch.ops.aten.gelu_backward(torch.mm(outer, weight2), inner)
-                grads[0].addmm_(inner.t(), x[some].to(dtype))
-                grads[1].add_(inner.sum(0))
-                grad_x[some] = torch.mm(inner, weight1)
-        return grad_x, *(g.to(p.dtype) for g, p in zip(grads, parameters))
-
-
-def _slices(hidden: Tensor) -> Iterator[slice]:
-    step = max(1, part_bytes(hidden) // versions.nbytes(hidden[0]))
-    return (slice(first, first + step) for first in range(0, len(hidden), step))
-
-
-def _addmm(bias: Tensor, x: Tensor, weight: Tensor, out: Tensor) -> Tensor:
-    """bias + x @ weight, written to `out` as well, which may be of another dtype."""
-    if out.dtype == x.dtype:
-        return torch.addmm(bias, x, weight, out=out)
-    found = torch.addmm(bias, x, weight)
-    out.copy_(found)
-    return found

@@ -26,6 +26,7 @@ from . import arguments, record, sequential
 from .archs import Arch, resolve
 from .attention import WindowAttention
 from .living import Living
+from .mlp import Mlp
 from .windows import Layout, Size, plan
 
 Window = Union[int, tuple[int, ...]]
@@ -64,21 +65,6 @@ class PatchMerging(nn.Module):
         return self.norm(self.reduction(torch.cat(corners, dim=-1)))
 
 
-class Mlp(nn.Module):
-    """Two linear layers with GELU between: (..., C) -> (..., C), 4C inside."""
-
-    def __init__(self, dim: int):
-        super().__init__()
-        self.fc1 = nn.Linear(dim, 4 * dim)
-        self.fc2 = nn.Linear(4 * dim, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if (torch.is_grad_enabled() and sequential.may_run()
-                and sequential.is_plain_linear(self.fc1, self.fc2)):
-            return sequential.feed_forward(x, self.fc1, self.fc2)
-        return self.fc2(F.gelu(self.fc1(x)))
-
-
 class DropPath(nn.Module):
     """In training, zero a residual branch for whole samples with probability `rate`."""
 
@@ -110,31 +96,13 @@ class Block(nn.Module):
         self.norm3 = nn.LayerNorm(dim) if extra_norm else nn.Identity()
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
-        if sequential.may_run_in_parts(self, x):
-            return self._forward_in_parts(x, layout)
+        if sequential.should_widen(x):
+            with torch.autocast('cpu', enabled=False):
+                wide = x.to(self.norm1.weight.dtype)  # torch leaves norms in half precision here
+                return self.forward(wide, layout).to(x.dtype)
         x = x + self.drop_path(self.norm1(self.attn(x, layout)))
         x = x + self.drop_path(self.norm2(self.mlp(x)))
         return self.norm3(x)
-
-    def _forward_in_parts(self, x: Tensor, layout: Layout) -> Tensor:
-        """The same from start to end for a few windows at a time, without gradients."""
-        if sequential.half_is_slow(x) and versions.autocast_dtype('cpu'):
-            with torch.autocast('cpu', enabled=False):
-                wide = x.to(self.norm1.weight.dtype)  # torch leaves norms in half precision here
-                return self._forward_in_parts(wide, layout).to(x.dtype)
-        scale = self.attn.inverse_temperature()
-        bias = self.attn.position_bias(layout.window, sequential.core_dtype(x))
-        widest = 4 * x.shape[-1] * x.element_size()  # the hidden layer of the MLP
-        rows = x.flatten(0, -2)  # (B * prod(S), C)
-        out = None
-        for part, logits in sequential.with_logits(sequential.cut_for(x, layout, widest), bias):
-            tokens = rows.index_select(0, part.rows)
-            tokens = tokens + self.norm1(self.attn.forward_part(tokens, part, scale, logits))
-            tokens = self.norm3(tokens + self.norm2(self.mlp(tokens)))
-            if out is None:
-                out = tokens.new_empty(rows.shape)
-            out.index_copy_(0, part.rows, tokens)
-        return out.view(x.shape)
 
 
 class Stage(nn.Module):

@@ -174,6 +174,14 @@ def merge(windows: Tensor, window: Size, size: Size) -> Tensor:
     return x.permute(0, *pairs, 2 * ndim + 1).reshape(batch, *size, channels)
 
 
+def pairs(table: Tensor, window: Size) -> Tensor:
+    """A number for each offset (h, *(2w - 1)) -> for each query and key of a window (h, N, N)."""
+    for axis, w in enumerate(window, start=1):
+        table = table.unfold(axis, w, 1)  # at place i, key j from the last: offset i - j
+    tokens = math.prod(window)
+    return table.flip([*range(-len(window), 0)]).reshape(len(table), tokens, tokens)
+
+
 def _axes(layout: Layout) -> tuple[int, ...]:
     return tuple(range(1, 1 + len(layout.size)))
 

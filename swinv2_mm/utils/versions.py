@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import re
 import types
 import zipfile
 from codecs import encode
@@ -98,6 +99,11 @@ def flop_counter(model: torch.nn.Module):
             return leave
 
     return Counter(model, display=False)
+
+
+def cpu_capability() -> str:
+    """The vector instructions of the processor that torch uses: 'AVX512', 'AVX2', 'DEFAULT'."""
+    return re.search(r'CPU capability usage: ([^\s,]+)', torch.__config__.show())[1]
 
 
 def cpu_has_tiles() -> bool:

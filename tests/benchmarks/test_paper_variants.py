@@ -7,7 +7,7 @@ import variants
 import window_transfer
 
 from swinv2_mm import SwinTransformerV2
-from swinv2_mm.models.windows import plan
+from swinv2_mm.models.windows import pairs, plan
 
 WINDOWS = [4, 4, 2]
 SMALL = dict(embed_dims=32, depths=(2, 2, 2), num_heads=(1, 2, 4))
@@ -17,14 +17,6 @@ def backbone(seed=0):
     torch.manual_seed(seed)
     return SwinTransformerV2(SMALL, window_size=WINDOWS, pretrained_window_sizes=WINDOWS,
                              drop_path_rate=0.0, out_indices=(2,))
-
-
-def test_pairs_are_looked_up_as_the_package_does():
-    attention = backbone().layers[1].blocks[0].attn
-    torch.nn.init.normal_(attention.cpb_mlp[2].weight)
-    offsets = variants.log_spaced_offsets((3, 5), (4, 4)).float()
-    table = 16 * torch.sigmoid(attention.cpb_mlp(offsets))
-    torch.testing.assert_close(variants.to_pairs(table, (3, 5)), attention.position_bias((3, 5)))
 
 
 def test_linear_offsets_are_evenly_spaced_and_one_at_the_trained_window():
@@ -90,7 +82,7 @@ def test_dot_product_blocks_are_the_formulas(kind):
     def attend(tokens):
         q, k, v = (tokens @ attn.qkv.weight.t()).split(32, dim=-1)
         q, v = q + attn.q_bias, v + attn.v_bias
-        bias = variants.to_pairs(attn.relative_position_bias_table.flatten(1).t(), (4, 4))[0]
+        bias = pairs(attn.relative_position_bias_table, (4, 4))[0]
         return attn.proj(((q @ k.t()) / math.sqrt(32) + bias).softmax(-1) @ v)
 
     tokens = x.view(16, 32)

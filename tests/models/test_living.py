@@ -45,7 +45,7 @@ def test_the_way_back_gives_the_features_of_before():
     backbone, x = model(window_size=4), torch.rand(1, 3, 128, 128)  # no window is shrunk
     old = out(backbone, x)
     backbone.set_window_sizes(2)
-    assert all(not any(block.attn._bias_cache for block in stage.blocks)
+    assert all(not any(block.attn._tables for block in stage.blocks)
                for stage in backbone.layers)
     backbone.set_window_sizes(4)
     assert all(torch.equal(a, b) for a, b in zip(out(backbone, x), old))

@@ -1,0 +1,219 @@
+"""Compiled attention and GELU on a CPU: held to the definition in float64, and left where in doubt.
+
+Bounds are those of float32 sums in any order: a few roundings of each term, of the largest value.
+"""
+import copy
+import logging
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.logging import MMLogger
+
+from swinv2_mm import SwinTransformerV2
+from swinv2_mm.models import attention, mlp, native, sequential
+from swinv2_mm.models.windows import pairs, plan
+
+pytestmark = pytest.mark.skipif(native.library() is None, reason='there is no g++')
+# size, window, shift, heads, width: even; a seam and padding on each side; films; one that covers
+# the map; a side of one token; heads wider and narrower than a vector; more rows than a strip.
+CASES = [((16, 24), (8, 8), (0, 0), 3, 32), ((13, 21), (8, 8), (4, 4), 2, 32),
+         ((11, 9), (5, 3), (2, 1), 2, 20), ((5, 9, 10), (2, 7, 7), (1, 3, 3), 2, 16),
+         ((7, 5), (7, 5), (0, 0), 1, 40), ((9, 1), (4, 1), (2, 0), 2, 3),
+         ((17, 18), (16, 16), (8, 8), 2, 8), ((30, 24), (24, 24), (12, 0), 1, 64)]
+EPS = torch.finfo(torch.float32).eps
+
+
+def inputs(size, window, heads, width, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape):
+        return torch.randn(shape, generator=generator)
+
+    channels = heads * width
+    qkv = normal(2, *size, 3 * channels).to(dtype)
+    scale = 10 + normal(heads, 1, 1)
+    table = 8 + 4 * normal(*(2 * w - 1 for w in window), heads).movedim(-1, 0)  # no plain strides
+    return qkv, 0.5 * normal(3 * channels), scale, table
+
+
+def answers(function, tensors, grad):
+    """The output, and the gradient of each of `tensors`."""
+    tensors = [x.clone().requires_grad_() for x in tensors]
+    out = function(*tensors)
+    return out, *torch.autograd.grad(out, tensors, grad.to(out.dtype))
+
+
+def definition(layout):
+    return lambda qkv, added, scale, table: attention._attend(
+        qkv + added, layout, scale, pairs(table, layout.window))
+
+
+@pytest.mark.parametrize('size, window, shift, heads, width', CASES, ids=str)
+def test_outputs_and_gradients_are_those_of_the_definition(size, window, shift, heads, width):
+    tensors = inputs(size, window, heads, width)
+    layout = plan(size, window, shift, tensors[0])
+    grad = torch.randn(2, *size, heads * width, generator=torch.Generator().manual_seed(1))
+    found = answers(lambda qkv, added, scale, table: native.attend(
+        qkv, added, layout, scale, table), tensors, grad)
+    exact = answers(definition(plan(size, window, shift, tensors[0].double())),
+                    [x.double() for x in tensors], grad)
+    # a logit of up to 40 is rounded before its exponential, and sums have up to so many terms
+    terms = math.sqrt(max(2 * math.prod(size), math.prod(window) * width))
+    for a, b in zip(found, exact):
+        assert (a - b).abs().max() <= 40 * terms * EPS * b.abs().max()
+
+
+def test_bfloat16_is_read_and_written_and_nothing_else():
+    tensors = inputs((7, 5), (4, 3), 2, 24, torch.bfloat16)
+    layout = plan((7, 5), (4, 3), (2, 1), torch.empty(0))
+    grad = torch.randn(2, 7, 5, 48, generator=torch.Generator().manual_seed(1)).bfloat16()
+    found = answers(lambda qkv, added, scale, table: native.attend(
+        qkv, added, layout, scale, table), tensors, grad)
+    exact = answers(definition(plan((7, 5), (4, 3), (2, 1), torch.empty(0).double())),
+                    [x.double() for x in tensors], grad)
+    assert found[0].dtype == found[1].dtype == torch.bfloat16
+    rounding = torch.finfo(torch.bfloat16).eps / 2
+    for a, b in zip(found[:2], exact):  # each number rounded once, not the largest alone
+        assert ((a - b).abs() <= rounding * b.abs() + 1e-4 * b.abs().max()).all()
+
+
+def test_two_runs_are_equal_bit_for_bit_and_threads_do_not_change_the_output():
+    tensors = inputs((16, 16), (4, 4), 3, 16)
+    layout = plan((16, 16), (4, 4), (2, 2), tensors[0])
+    grad = torch.randn(2, 16, 16, 48, generator=torch.Generator().manual_seed(1))
+
+    def run(threads):
+        torch.set_num_threads(threads)
+        return answers(lambda qkv, added, scale, table: native.attend(
+            qkv, added, layout, scale, table), tensors, grad)
+
+    before = torch.get_num_threads()
+    try:
+        one, two, again = run(1), run(2), run(2)
+    finally:
+        torch.set_num_threads(before)
+    assert all(map(torch.equal, two, again))
+    assert all(map(torch.equal, one[:2], two[:2]))
+
+
+def test_what_is_infinite_or_no_number_stays_so():
+    """A loss that is no number must not be made one."""
+    qkv, *others = inputs((4, 4), (4, 4), 1, 8)
+    qkv[0, 1, 2, 3] = math.nan
+    out = native.attend(qkv, *others[:1], plan((4, 4), (4, 4), (0, 0), qkv), *others[1:])
+    assert out[0].isnan().any() and out[1].isfinite().all()
+
+
+@pytest.mark.parametrize('columns', [5, 16, 33])
+def test_gelu_is_that_of_float64(columns):
+    x = torch.linspace(-14, 14, 20 * columns).view(20, columns)
+    bias = torch.linspace(-1, 1, columns)
+    inner = (x + bias).double().requires_grad_()
+    exact = F.gelu(inner)
+    grad = torch.randn(20, columns, generator=torch.Generator().manual_seed(0))
+    slope, = torch.autograd.grad(exact, inner, grad.double())
+    assert (native.gelu(x, bias) - exact).abs().max() < 14 * 2 * EPS
+    again, found = native.gelu_backward(x, bias, grad.clone())
+    assert torch.equal(again, native.gelu(x, bias))
+    # the slope holds x times the density, whose exponent rounds 98 ulp at worst
+    assert (found - slope).abs().max() < 16 * EPS * grad.abs().max()
+    for odd in (math.inf, -math.inf, math.nan):
+        value = torch.full((1, columns), odd)
+        torch.testing.assert_close(native.gelu(value, torch.zeros(columns)).isnan(),
+                                   F.gelu(value.double()).isnan())
+
+
+def test_it_serves_a_model_that_trains_and_one_that_predicts(awake, monkeypatch):
+    model = awake(SwinTransformerV2('nano', window_size=4))
+    ran = []
+    for module, name in ((native, '_forward'), (native, '_backward'), (native, 'gelu')):
+        original = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, name=name, original=original: (
+            ran.append(name) or original(*args)))
+    x = torch.randn(1, 3, 64, 64)
+    model(x)[0].sum().backward()
+    assert set(ran) == {'_forward', '_backward', 'gelu'}
+    ran.clear()
+    with torch.inference_mode():
+        model.eval()(x)
+    assert set(ran) == {'_forward', 'gelu'}
+    ran.clear()
+    copy.deepcopy(model).bfloat16()(x.bfloat16())
+    assert set(ran) == {'_forward'}  # GELU is of float32 alone
+    ran.clear()
+    copy.deepcopy(model).double()(x.double())  # more digits than it has
+    with sequential.plain_path():
+        model(x)
+    assert ran == []
+
+
+def broken(monkeypatch, tmp_path, source=None, compiler=None):
+    """Let the code be compiled anew, of another source or by another compiler."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    monkeypatch.setattr(native, 'FLAGS', ('-O0', *native.FLAGS[3:]))  # a second, not four
+    if compiler:
+        monkeypatch.setenv('CXX', compiler)
+    if source:
+        path = tmp_path / 'native.cpp'
+        path.write_text(native.SOURCE.read_text().replace(*source))
+        monkeypatch.setattr(native, 'SOURCE', path)
+    native.library.cache_clear()
+
+
+@pytest.fixture
+def fresh_library():
+    yield
+    native.library.cache_clear()
+
+
+@pytest.fixture
+def told():
+    """Lines of the log."""
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)
+
+
+@pytest.mark.parametrize('settings, reason', [
+    (dict(source=('SEAM = -100.f', 'SEAM = -1.f')), 'its output in torch.float32 is off by'),
+    (dict(source=('due += along', 'due -= along')), 'its gradient of the temperature'),
+    (dict(compiler='false'), 'false fails'),
+    (dict(compiler='/no/such/compiler'), 'No such file'),
+], ids=['wrong output', 'wrong gradient', 'no result', 'no compiler'])
+def test_code_that_is_wrong_or_cannot_be_made_is_left_and_the_log_says_so_once(
+        awake, monkeypatch, tmp_path, fresh_library, told, settings, reason):
+    model = awake(SwinTransformerV2('nano', window_size=4)).eval()
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad(), sequential.plain_path():
+        expected = model(x)
+    broken(monkeypatch, tmp_path, **settings)
+    with torch.no_grad():
+        for _ in range(2):
+            for a, b in zip(model(x), expected):
+                torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+    assert native.library() is None
+    lines = [line for line in told if 'without compiled code' in line]
+    assert len(lines) == 1 and reason in lines[0]
+
+
+def test_it_is_compiled_once_for_all_processes(monkeypatch, tmp_path, fresh_library):
+    broken(monkeypatch, tmp_path)
+    assert native.library() is not None
+    made, = (tmp_path / 'swinv2_mm').iterdir()
+    before = made.stat().st_mtime_ns
+    native.library.cache_clear()
+    monkeypatch.setenv('CXX', 'false')  # nobody asks it
+    assert native.library() is not None and made.stat().st_mtime_ns == before
+
+
+def test_the_mlp_keeps_nothing_where_nobody_asks_for_gradients(awake):
+    layer = mlp.Mlp(8).requires_grad_(False)
+    assert layer(torch.randn(3, 8)).grad_fn is None
+    with torch.inference_mode():
+        layer(torch.randn(3, 8))
