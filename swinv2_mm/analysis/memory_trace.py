@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_flatten, tree_map
 
-from swinv2_mm.models import sequential, windows
+from swinv2_mm.models import native, sequential, windows
 from swinv2_mm.utils import versions
 
 DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
@@ -166,11 +166,22 @@ def _as_on(device: str) -> Iterator[None]:
     """Rules of a device, and geometry worked out with real tensors, which it looks into."""
     patches = [mock.patch.object(windows, name, _outside(getattr(windows, name)))
                for name in ('_regions', '_rows')]
+    with _disable_current_modes():
+        compiled = native.library()
     if device == 'cuda':
         patches += [
             mock.patch.dict(sequential.PART_BYTES, cpu=sequential.PART_BYTES['cuda']),
             mock.patch.object(sequential, 'core_dtype', lambda qkv: qkv.dtype),
             mock.patch.object(F, 'layer_norm', _wide(F.layer_norm))]
+    elif compiled:  # it takes no fake tensors: this is what it makes of them
+        patches += [mock.patch.object(native, name, function) for name, function in (
+            ('may_run', lambda x: x.dtype in native.BOUNDS and sequential.may_run()),
+            ('_forward', lambda code, qkv, *_: qkv.new_empty(
+                *qkv.shape[:-1], qkv.shape[-1] // 3)),
+            ('_backward', lambda code, grad, *inputs: tuple(
+                x.new_empty(x.shape) for x in inputs[:4])),
+            ('gelu', lambda x, bias: torch.empty_like(x)),
+            ('gelu_backward', lambda x, bias, grad: (torch.empty_like(x), grad)))]
     with contextlib.ExitStack() as stack:
         for patch in patches:
             stack.enter_context(patch)
