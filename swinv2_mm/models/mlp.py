@@ -59,6 +59,7 @@ class _FeedForward(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         x, hidden, *parameters = ctx.saved_tensors
         dtype = core_dtype(x)
+        same = x.dtype == dtype
         weight1, bias1, weight2, _ = (p.to(dtype) for p in parameters)
         grad_x, grads = torch.empty_like(x), [torch.zeros_like(p, dtype=dtype) for p in parameters]
         with torch.autocast(x.device.type, enabled=False):
@@ -69,7 +70,9 @@ class _FeedForward(torch.autograd.Function):
                 grads[3].add_(outer.sum(0))
                 grads[0].addmm_(inner.t(), x[some].to(dtype))
                 grads[1].add_(inner.sum(0))
-                grad_x[some] = torch.mm(inner, weight1)
+                inner = torch.mm(inner, weight1, out=grad_x[some] if same else None)
+                if not same:
+                    grad_x[some] = inner
         return grad_x, *(g.to(p.dtype) for g, p in zip(grads, parameters))
 
 
