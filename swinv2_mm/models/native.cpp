@@ -4,8 +4,8 @@
 // (B, T, H, W, 3C) of q, k and v as their dense layer leaves them, before its bias. Windows, shift,
 // padding and seams are arithmetic on coordinates, and the position bias is read from its table of
 // offsets, so that nothing of (N, N) is kept but a strip of rows. A thread takes one head of one
-// window after another. Then GELU, with the bias that is added before it. native.py compiles and
-// calls this; there is no torch here.
+// window after another. Then GELU, with the bias that is added before it, and the norm at the end of
+// a branch, which joins the trunk. native.py compiles and calls this; there is no torch here.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -138,7 +138,7 @@ static void multiply(Matrix a, const float* b, long b_row, float* c, long c_row,
     }
 }
 
-static int filled(int n) { return (n + LANES - 1) / LANES * LANES; }
+static long filled(long n) { return (n + LANES - 1) / LANES * LANES; }
 
 // float32 from and to what a map holds, float32 or bfloat16, n numbers.
 static inline void widen(const float* from, float* to, int n) {
@@ -590,4 +590,30 @@ extern "C" void gelu_backward(const float* x, const float* added, float* grad, f
         store(out + at, inner * below, n);
         store(grad + at, load(grad + at, n) * (below + inner * density), n);
     });
+}
+
+// out = trunk + (x - mean) / sqrt(variance + eps) * weight + bias, row by row of (rows, columns).
+extern "C" void add_norm(const float* trunk, const float* x, const float* weight, const float* bias,
+                         float eps, float* out, long rows, long columns, int threads) {
+#pragma omp parallel for num_threads(threads)
+    for (long at = 0; at < rows * columns; at += columns) {
+        Vec total{}, squares{};
+        for (long c = 0; c < columns; c += LANES)
+            total += load(x + at + c, std::min<long>(LANES, columns - c));
+        const float mean = sum(total) / columns;
+        for (long c = 0; c < columns; c += LANES) {
+            const long n = std::min<long>(LANES, columns - c);
+            const Vec apart = load(x + at + c, n) - mean;
+            squares += apart * apart;
+        }
+        // what a last vector lacks of LANES was taken for 0, each of them `mean` apart
+        const float none = (filled(columns) - columns) * mean * mean;
+        const float scale = 1 / std::sqrt((sum(squares) - none) / columns + eps);
+        for (long c = 0; c < columns; c += LANES) {
+            const long n = std::min<long>(LANES, columns - c);
+            const Vec unit = (load(x + at + c, n) - mean) * scale;
+            store(out + at + c,
+                  load(trunk + at + c, n) + unit * load(weight + c, n) + load(bias + c, n), n);
+        }
+    }
 }

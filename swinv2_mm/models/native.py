@@ -3,6 +3,7 @@
     fits        whether an attention may come here, asked before it does
     attend      softmax(scale cos(q, k) + bias + mask) v on the map, with gradients
     gelu        of the MLP, with the bias before it
+    add_norm    the norm at the end of a branch, and what it is added to
 
 g++ takes a few seconds, once: what it makes is kept in ~/.cache/swinv2_mm, for each kind of vector
 instructions. It is compared with the definition where it is loaded. Where there is no compiler, or
@@ -25,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..utils import versions
@@ -56,6 +57,16 @@ def fits(x: Tensor, window: Size) -> bool:
     """Whether `attend` takes the q, k and v of these tokens (B, *S, C)."""
     return (may_run(x) and math.prod(window) <= LARGEST_WINDOW
             and (versions.autocast_dtype('cpu') or x.dtype) in BOUNDS)
+
+
+def may_join(x: Tensor, branch: Tensor, norm: nn.LayerNorm, drop_path: nn.Module) -> bool:
+    """Whether `add_norm` may take the place of these modules: float32, and nobody looks at them."""
+    tensors = x, branch, norm.weight, norm.bias
+    return (type(norm) is nn.LayerNorm and all(
+                t.dtype == torch.float32 and type(t) in (Tensor, nn.Parameter) for t in tensors)
+            and may_run(x) and versions.autocast_dtype('cpu') is None
+            and not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
+            and not any(m._forward_hooks or m._forward_pre_hooks for m in (norm, drop_path)))
 
 
 def attend(qkv: Tensor, bias: Tensor, layout: Layout, scale: Tensor, table: Tensor) -> Tensor:
@@ -130,6 +141,15 @@ def gelu_backward(x: Tensor, bias: Tensor, grad: Tensor) -> tuple[Tensor, Tensor
     return out, grad
 
 
+def add_norm(x: Tensor, branch: Tensor, norm: nn.LayerNorm) -> Tensor:
+    """x + norm(branch) for (..., C) in float32, without gradients."""
+    x, branch, out = x.contiguous(), branch.contiguous(), x.new_empty(x.shape)
+    library().add_norm(x.data_ptr(), branch.data_ptr(), norm.weight.data_ptr(),
+                       norm.bias.data_ptr(), norm.eps, out.data_ptr(),
+                       x.numel() // x.shape[-1], x.shape[-1], torch.get_num_threads())
+    return out
+
+
 def _turned(table: Tensor) -> Tensor:
     """From the last offset to the first, so that the biases of keys side by side stand so."""
     return table.flip([*range(1, table.ndim)])
@@ -160,7 +180,9 @@ def _load(path: Path) -> ctypes.CDLL:
     code.attend_backward.argtypes = [*same, *[pointer] * 4, number]
     code.gelu.argtypes = [*[pointer] * 3, *sizes]
     code.gelu_backward.argtypes = [*[pointer] * 4, *sizes]
-    for function in (code.attend, code.attend_backward, code.gelu, code.gelu_backward):
+    code.add_norm.argtypes = [*[pointer] * 4, ctypes.c_float, pointer, *sizes]
+    for function in (code.attend, code.attend_backward, code.gelu, code.gelu_backward,
+                     code.add_norm):
         function.restype = None
     return code
 

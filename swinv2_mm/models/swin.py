@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..registry import MODELS
 from ..utils import versions
-from . import arguments, record, sequential
+from . import arguments, native, record, sequential
 from .archs import Arch, resolve
 from .attention import WindowAttention
 from .living import Living
@@ -100,9 +100,15 @@ class Block(nn.Module):
             with torch.autocast('cpu', enabled=False):
                 wide = x.to(self.norm1.weight.dtype)  # torch leaves norms in half precision here
                 return self.forward(wide, layout).to(x.dtype)
-        x = x + self.drop_path(self.norm1(self.attn(x, layout)))
-        x = x + self.drop_path(self.norm2(self.mlp(x)))
+        x = self._join(x, self.norm1, self.attn(x, layout))
+        x = self._join(x, self.norm2, self.mlp(x))
         return self.norm3(x)
+
+    def _join(self, x: Tensor, norm: nn.LayerNorm, branch: Tensor) -> Tensor:
+        """x + drop_path(norm(branch))"""
+        if not self.training and native.may_join(x, branch, norm, self.drop_path):
+            return native.add_norm(x, branch, norm)
+        return x + self.drop_path(norm(branch))
 
 
 class Stage(nn.Module):

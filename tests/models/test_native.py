@@ -125,10 +125,24 @@ def test_gelu_is_that_of_float64(columns):
                                    F.gelu(value.double()).isnan())
 
 
+@pytest.mark.parametrize('columns', [5, 16, 100])
+def test_the_norm_that_joins_the_trunk_is_that_of_float64(columns):
+    generator = torch.Generator().manual_seed(0)
+    x, branch = (torch.randn(3, 4, columns, generator=generator) + 3 for _ in range(2))
+    norm = torch.nn.LayerNorm(columns).requires_grad_(False)
+    for parameter in norm.parameters():
+        parameter.normal_(generator=generator)
+    exact = x.double() + copy.deepcopy(norm).double()(branch.double())
+    # a mean of 3 is taken from numbers 1 apart, and a sum of `columns` terms divides
+    assert (native.add_norm(x, branch, norm) - exact).abs().max() < 8 * math.sqrt(columns) * EPS * (
+        exact.abs().max())
+
+
 def test_it_serves_a_model_that_trains_and_one_that_predicts(awake, monkeypatch):
     model = awake(SwinTransformerV2('nano', window_size=4))
     ran = []
-    for module, name in ((native, '_forward'), (native, '_backward'), (native, 'gelu')):
+    for module, name in ((native, '_forward'), (native, '_backward'), (native, 'gelu'),
+                         (native, 'add_norm')):
         original = getattr(module, name)
         monkeypatch.setattr(module, name, lambda *args, name=name, original=original: (
             ran.append(name) or original(*args)))
@@ -138,7 +152,7 @@ def test_it_serves_a_model_that_trains_and_one_that_predicts(awake, monkeypatch)
     ran.clear()
     with torch.inference_mode():
         model.eval()(x)
-    assert set(ran) == {'_forward', 'gelu'}
+    assert set(ran) == {'_forward', 'gelu', 'add_norm'}
     ran.clear()
     copy.deepcopy(model).bfloat16()(x.bfloat16())
     assert set(ran) == {'_forward'}  # GELU is of float32 alone
