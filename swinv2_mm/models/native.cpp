@@ -339,9 +339,9 @@ struct Window {
     }
 
     // Gradients of unit vectors made those of the vectors, times `scale`; returns what it is due.
-    float straighten(float* grad, const float* unit, const float* inverse, int rows,
-                     float scale) const {
-        float due = 0;
+    double straighten(float* grad, const float* unit, const float* inverse, int rows,
+                      float scale) const {
+        double due = 0;
         for (int i = 0; i < rows; i++, grad += width, unit += width) {
             Vec total{};
             for (int c = 0; c < width; c += LANES) total += load(grad + c) * load(unit + c);
