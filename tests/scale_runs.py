@@ -4,6 +4,7 @@ Image 2 s + r of the data is what rank r of 2 gets at step s, and what a single 
 half r of step s when it accumulates gradients over two iterations.
 """
 import functools
+import gc
 import importlib
 import multiprocessing
 import os
@@ -94,6 +95,7 @@ def work(rank, world, data, jobs):
 
     With 'float64' in its name, a model is built and trained in that."""
     torch.set_num_threads(1)
+    gc.freeze()  # libraries are no garbage, for which each data set looks
     read_safely()  # as tools/train.py does
     yapf_api.FormatCode = lambda text, **_: (text, False)  # most of the time of so small a run
     os.environ.update(LOCAL_RANK=str(rank), RANK=str(rank), WORLD_SIZE=str(world))
