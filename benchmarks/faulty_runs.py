@@ -8,6 +8,9 @@ loss, learning rate, a digest of what the model was given; metrics; and at the e
 """
 from __future__ import annotations
 
+import contextlib
+import gc
+import importlib
 import json
 import os
 import random
@@ -92,9 +95,9 @@ TASKS = {
     'epochs': Task('cls', 'crops', CLS + EPOCHS),
 }
 DATA = {
-    'scenes': ('make_shapes.py', '--train', '8', '--val', '4', '--size', '64', '64'),
-    'crops': ('make_crops.py', '--train', '16', '--val', '6', '--size', '32'),
-    'motions': ('make_motions.py', '--train', '8', '--val', '6', '--size', '32'),
+    'scenes': ('make_shapes', '--train', '8', '--val', '4', '--size', '64', '64'),
+    'crops': ('make_crops', '--train', '16', '--val', '6', '--size', '32'),
+    'motions': ('make_motions', '--train', '8', '--val', '6', '--size', '32'),
 }
 
 
@@ -106,8 +109,9 @@ def prepare(folder: Path, names=tuple(TASKS)) -> dict[str, Path]:
         data = folder / task.data
         if not data.exists():
             tool, *arguments = DATA[task.data]
-            subprocess.run([sys.executable, f'tools/dataset/{tool}', '--out', data, *arguments],
-                           cwd=ROOT, check=True, capture_output=True)
+            tool = importlib.import_module(f'swinv2_mm.datasets.synthetic.{tool}')
+            with contextlib.redirect_stdout(None):
+                tool.main(['--out', str(data), *arguments])
         text = (COMMON + task.changes).replace('{name}', task.demo).replace('{data}', str(data))
         configs[name] = folder / f'{name}.py'
         configs[name].write_text(text)
@@ -165,10 +169,12 @@ def serve() -> None:
     import mmpretrain.models  # noqa: F401
     import mmseg.models  # noqa: F401
     import pycocotools.coco  # noqa: F401
+    import torch.utils.cpp_extension  # noqa: F401 - a run logs which compiler there is
     from yapf.yapflib import yapf_api
 
     # Each checkpoint holds the config, beautified: most of the time of so small a run.
     yapf_api.FormatCode = lambda text, **_: (text, False)
+    gc.freeze()  # libraries are no garbage: each data set looked for that in all of them
     if len(os.listdir('/proc/self/task')) > 1:
         raise RuntimeError('a library started threads, which do not survive a fork')
     answer = os.dup(1)

@@ -21,6 +21,7 @@ is up, so that none takes another along. Rows go to benchmarks/results/gpu_DATE.
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib.util
 import math
 import os
@@ -44,11 +45,11 @@ DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 class Writer:
     """Adds rows to the file of results as they come; knows when the part's time is up."""
 
-    def __init__(self, args: argparse.Namespace):
+    def __init__(self, args: argparse.Namespace, part: str):
         import timing
 
-        self.args, self.timing = args, timing
-        self.end = time.monotonic() + SECONDS[args.part] - 10
+        self.args, self.part, self.timing = args, part, timing
+        self.end = time.monotonic() + SECONDS[part] - 10
         self.same = timing.conditions(args.device, ['triton', 'timm', 'transformers'])
         self.fields = (*timing.CONDITIONS, 'part', 'case', 'mode', 'name', 'difference', 'rounds',
                        'median_ms', 'min_ms', 'max_ms', 'speedup', 'peak_mib', 'saved_mib',
@@ -62,7 +63,7 @@ class Writer:
         print(f'{case} {mode}' + (self.timing.line(row) if 'median_ms' in row else f'  {row}'),
               flush=True)
         self.timing.append(self.args.out, self.fields, [
-            self.same | dict(part=self.args.part, case=case, mode=mode) | row])
+            self.same | dict(part=self.part, case=case, mode=mode) | row])
 
     def share(self, row: dict, moved: float, products: float, dtype: torch.dtype) -> dict:
         """The row with its share of the roofline, where the card is known."""
@@ -289,13 +290,20 @@ PARTS = dict(kernels=kernels, attention=attention, backbone=backbone, compiled=c
 
 
 def drive(args: argparse.Namespace) -> int:
-    """Run the parts in processes of their own; how many of them failed."""
-    failed = []
-    for part in args.parts:
-        start, env = time.monotonic(), dict(os.environ)
+    """Run the parts in processes of their own; how many of them failed.
+
+    Those of a quick run share one, but for the kernels, as nothing is measured.
+    """
+    failed, groups = [], [[part] for part in args.parts]
+    if args.quick:
+        groups = [group for group in (
+            [part for part in args.parts if (part == 'kernels') == alone]
+            for alone in (True, False)) if group]
+    for group in groups:
+        start, env, part = time.monotonic(), dict(os.environ), ', '.join(group)
         if args.device.type == 'cpu' and part == 'kernels':
             env['TRITON_INTERPRET'] = '1'
-        command = [sys.executable, __file__, '--part', part, '--device', str(args.device),
+        command = [sys.executable, __file__, '--part', *group, '--device', str(args.device),
                    '--out', args.out, '--rounds', str(args.rounds), '--peers', *args.peers,
                    *['--quick'] * args.quick, *['--bare'] * args.bare]
         try:
@@ -313,7 +321,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
     parser.add_argument('--device', type=torch.device, default=torch.device('cuda'))
     parser.add_argument('--parts', nargs='+', choices=PARTS, default=list(PARTS))
-    parser.add_argument('--part', choices=PARTS, help='this one, in this process')
+    parser.add_argument('--part', nargs='+', choices=PARTS, help='these, in this process')
     parser.add_argument('--peers', nargs='*', default=['timm', 'transformers'])
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--quick', action='store_true', help='tiny sizes, one round')
@@ -328,7 +336,9 @@ def main() -> int:
     args.rounds, args.out = 1 if args.quick else args.rounds, args.out or timing.today('gpu')
     if not args.part:
         return drive(args)
-    PARTS[args.part](Writer(args))
+    gc.freeze()  # what is loaded is no garbage, and each peak of memory looks for that
+    for part in args.part:
+        PARTS[part](Writer(args, part))
     return 0
 
 

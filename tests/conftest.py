@@ -20,6 +20,18 @@ def own_compiled_code(tmp_path_factory):
     os.environ['TORCHINDUCTOR_CACHE_DIR'] = str(tmp_path_factory.mktemp('compiled'))
 
 
+@pytest.fixture
+def quick_compiler(monkeypatch):
+    """torch's compiler writes for AVX2, without programs that try all there is, in one process."""
+    from torch._inductor import config, cpu_vec_isa
+
+    monkeypatch.setattr(cpu_vec_isa, 'supported_vec_isa_list', [cpu_vec_isa.VecAVX2()])
+    cpu_vec_isa.valid_vec_isa_list.cache_clear()
+    with config.patch({'cpp.vec_isa_ok': True, 'compile_threads': 1}):
+        yield
+    cpu_vec_isa.valid_vec_isa_list.cache_clear()
+
+
 @pytest.fixture(autouse=True)
 def own_scope():
     """No test leaves its default scope to the next: mmengine takes the newest of a process."""

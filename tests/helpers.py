@@ -1,5 +1,6 @@
 """What several test files share: tools as modules, tool runs, a tiny data set, detector steps."""
 import atexit
+import gc
 import importlib.util
 import json
 import multiprocessing
@@ -24,6 +25,8 @@ DEMO = 'configs/demo/det_nano.py'
 LIBRARIES = ['torch', 'cv2', 'mmengine.runner', 'mmcv.ops']
 if not importlib.util.find_spec('transformers'):
     LIBRARIES += ['mmdet.apis', 'mmseg.apis', 'mmpretrain.apis']
+# Run from nothing: the first stands for all that measure, the second is to run without mmengine.
+FRESH = ['benchmarks/backbone.py', 'benchmarks/gpu.py']
 
 
 def needs(what, *values):
@@ -72,8 +75,8 @@ def run_tool(*command, timeout=1200, cwd=ROOT, **variables):
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
     environment = {**os.environ, 'PATH': path, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1',
                    **{name: str(value) for name, value in variables.items()}}
-    measures = command[0].startswith('benchmarks/') and '--help' not in command
-    if command[0].endswith('.py') and not measures:
+    fresh = command[0] in FRESH and '--help' not in command
+    if command[0].endswith('.py') and not fresh:
         return _forked(command, timeout, cwd, environment)
     program = [] if command[0].endswith('.sh') else [sys.executable]
     return subprocess.run([*program, *command], cwd=cwd, env=environment, text=True,
@@ -109,6 +112,12 @@ def _run(command, cwd, environment, files):
     sys.path[:] = [os.path.dirname(script)] + [
         path for path in sys.path if not path.startswith(f'{ROOT}/') or '.venv' in path]
     sys.modules.pop('helpers', None)
+    if script.endswith(('tools/train.py', 'tools/test.py')):
+        from yapf.yapflib import yapf_api
+
+        # The config is beautified for each file that holds it; runs by dist_*.sh still do that.
+        yapf_api.FormatCode = lambda text, **_: (text, False)
+    gc.freeze()  # libraries are no garbage; benchmarks look for that again and again
     try:
         runpy.run_path(script, run_name='__main__')
     finally:

@@ -10,6 +10,7 @@ weights, gradients and optimizer of a process for giant, as tools/analysis/memor
 from __future__ import annotations
 
 import contextlib
+import io
 import re
 import statistics
 import subprocess
@@ -20,6 +21,7 @@ import timing
 import torch
 
 from swinv2_mm import SwinTransformerV2
+from swinv2_mm.analysis import memory
 from swinv2_mm.models import sequential
 
 CPU = torch.device('cpu')
@@ -93,9 +95,11 @@ def ratios(some: list[float], others: list[float]) -> dict:
 
 def planned(arch: str, world: int, zero: int) -> dict:
     """MB for each process that do not depend on the input."""
-    done = output('tools/analysis/memory.py', '--arch', arch, '--size', 192, 192, '--batch', 1,
-                  '--world', world, '--zero', zero)
-    found = dict(re.findall(r'^ +(weights|gradients|optimizer) .*?([\d.]+) GB', done, re.M))
+    words = ['--arch', arch, '--size', 192, 192, '--batch', 1, '--world', world, '--zero', zero]
+    with contextlib.redirect_stdout(io.StringIO()) as done:
+        memory.main([*map(str, words)])
+    found = dict(re.findall(r'^ +(weights|gradients|optimizer) .*?([\d.]+) GB', done.getvalue(),
+                            re.M))
     return dict(kind='zero', case=f'{arch}, {world} process{"es" * (world > 1)}',
                 rung=f'ZeRO {zero}', peak_mb=round(1e3 * sum(map(float, found.values())), 1))
 

@@ -17,10 +17,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -190,8 +189,9 @@ def render(tasks: list[str], data: Path, small: bool) -> None:
     for task in map(TASKS.get, tasks):
         if not (data / task.data).exists():
             words = ['--out', data / task.data, *(task.small if small else ())]
-            subprocess.run([sys.executable, f'tools/dataset/{task.render}.py', *map(str, words)],
-                           cwd=common.ROOT, check=True, stdout=subprocess.DEVNULL)
+            tool = importlib.import_module(f'swinv2_mm.datasets.synthetic.{task.render}')
+            with contextlib.redirect_stdout(None):
+                tool.main([*map(str, words)])
 
 
 def measure(args):

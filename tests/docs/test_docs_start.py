@@ -14,6 +14,7 @@ def test_the_first_five_minutes(tmp_path):
     for name in ('configs', 'tools'):
         (tmp_path / name).symlink_to(ROOT / name)
     text = block('start', 'first').replace('=40', '=2').replace('iter_40', 'iter_2')
+    text = text.replace('192 256', '64 96')
     lines = commands(f'```bash\n{text}```\n')
     assert [words[1] for words in lines] == [
         'tools/dataset/make_shapes.py', 'tools/train.py', 'tools/test.py', 'tools/infer.py',

@@ -141,6 +141,14 @@ def resized(pipeline):
             yield f'dataset.pipeline.{i}.scale=(128,96)'
 
 
+def narrow():
+    """Places of the channels of a Cascade Mask R-CNN's neck and heads."""
+    yield from ('neck.out_channels', 'rpn_head.in_channels', 'rpn_head.feat_channels')
+    for part, keys in (('bbox', ('in', 'conv_out', 'fc_out')), ('mask', ('in', 'conv_out'))):
+        yield f'roi_head.{part}_roi_extractor.out_channels'
+        yield from (f'roi_head.{part}_head.{i}.{key}_channels' for i in range(3) for key in keys)
+
+
 def test_the_config_of_your_own_task_trains_and_tests(tmp_path):
     text = block('own-task')
     assert len(code_lines(text)) < 15
@@ -165,6 +173,7 @@ def test_the_config_of_your_own_task_trains_and_tests(tmp_path):
              'model.train_cfg.rpn_proposal.max_per_img=50', 'model.test_cfg.rpn.max_per_img=20',
              'default_hooks.logger.interval=1',
              *(f'model.train_cfg.rcnn.{i}.sampler.num=32' for i in range(3)),
+             *(f'model.{place}=32' for place in narrow()),
              *(f'{split}_dataloader.{key}' for split in ('train', 'val', 'test')
                for key in ('num_workers=0', 'persistent_workers=False',
                            *resized(cfg[f'{split}_dataloader'].dataset.pipeline)))]

@@ -172,7 +172,7 @@ def test_a_slow_disk_is_told_of_where_it_costs_a_tenth_of_the_time(taken, betwee
 @pytest.mark.slow
 def test_a_run_killed_while_a_slow_disk_flushes_has_lost_nothing_but_time():
     runs = bench(*FOUR)
-    fault = dict(slow=0.3, place='flush', count=9)
+    fault = dict(slow=0.1, place='flush', count=9)
     came, wrong = reliability.chain(runs, 'cls', runs.folder / 'slow', [('slow', fault)])
     assert came == ['slow'] and not wrong
 

@@ -1,15 +1,15 @@
 """Sharded training in several processes: it learns, saves and resumes as one process does."""
 import pytest
 import torch
-from scale_runs import CLIP, DDP, FSDP, PLAIN, TWO_HALVES, ZERO, config, prepare, run
+from mmengine.registry import MODELS
+from scale_runs import CLIP, DDP, FSDP, PLAIN, TWO_HALVES, ZERO, config, detector, prepare, run
 from test_scale_settings import NEW
 
-from swinv2_mm import SwinTransformerV2
 from swinv2_mm.checkpoints import load_backbone
 from swinv2_mm.engine.reading import read_run
 
 pytestmark = [pytest.mark.slow, NEW]
-STEPS = 8
+STEPS = 4
 
 
 @pytest.fixture(scope='module')
@@ -57,7 +57,7 @@ def test_two_processes_follow_the_losses_of_one_on_the_same_batches(runs, alone,
     assert_same_weights(runs[name][0]['weights'], alone['weights'])
     start = torch.load(data / 'start.pth', weights_only=True)['state_dict']
     moved = [key for key, value in start.items() if not torch.equal(value, alone['weights'][key])]
-    assert len(moved) > 200  # the steps did something
+    assert len(moved) > 0.9 * len(start)  # the steps did something
 
 
 @pytest.mark.parametrize('name', ['zero', 'fsdp'])
@@ -94,7 +94,7 @@ def test_files_of_sharded_runs_are_those_of_plain_ones(runs, data):
         assert found['state'].keys() == expected['state'].keys()
         for number, state in expected['state'].items():
             assert_same_weights(found['state'][number], state)
-        model = SwinTransformerV2('nano', window_size=8)
+        model = MODELS.build(detector(data).model.backbone)
         report = load_backbone(model, data / name / f'iter_{STEPS // 2}.pth')
         assert not report.fresh
         for key, value in model.state_dict().items():
@@ -105,7 +105,9 @@ def test_each_process_has_written_half_of_a_folder(data):
     for folder in (data / 'fsdp').glob('iter_*.pth'):
         sizes = [file.stat().st_size for file in folder.glob('*.distcp')]
         assert len(sizes) == 2 and max(sizes) < 0.55 * sum(sizes)
-        assert (folder / 'run.pth').stat().st_size < 0.01 * sum(sizes)
+        rest = torch.load(folder / 'run.pth', weights_only=False)
+        assert 'state_dict' not in rest and rest['optimizer']['state'] == {}
+        assert (folder / 'run.pth').stat().st_size < 0.06 * sum(sizes)
     assert not list((data / 'fsdp').glob('.*.partial'))
 
 
@@ -144,7 +146,7 @@ def test_three_processes_go_on_from_the_folder_of_two(runs, data):
 
 
 def test_full_sharding_clips_by_the_norm_of_the_whole_gradient(runs):
-    """The norm is summed up in another order, over 5 million squares, hence the tolerance."""
+    """The norm is summed up in another order, over 200,000 squares, hence the tolerance."""
     (expected, _), (found, _) = runs['ddp_clip'], runs['fsdp_clip']
-    assert min(expected['norms']) > 2  # 1.0 is what it is clipped to
+    assert min(expected['norms']) > 1  # 0.5 is what it is clipped to
     assert found['norms'] == pytest.approx(expected['norms'], rel=1e-5)
