@@ -7,10 +7,15 @@ found equal at a size without padding. `floor` is the same matrix products alone
 forward and backward of all out features in train mode, without drop path. A peer that cannot be
 imported is named and left out; one that runs out of memory has a row that says so.
 
+With ATEN_CPU_CAPABILITY=avx2 (and MKL_ENABLE_INSTRUCTIONS=AVX2, ONEDNN_MAX_CPU_ISA=AVX2) a CPU acts
+as one without AVX-512, and with MALLOC_TOP_PAD_ and its like set glibc keeps memory that is freed;
+both stand in the column `mode`.
+
 Rows go to benchmarks/results/backbone_DATE.csv. `--table CSV` fills the tables of docs/speed.md
 from such files and `--draw CSV` draws docs/speed.png.
 """
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,6 +134,14 @@ def rate(found: dict[str, dict], operations: int) -> None:
             row['gflops'] = round(operations / milliseconds / 1e6, 1)
 
 
+def setting(device: torch.device) -> list[str]:
+    """What the environment asks of a CPU: narrower vectors, and memory that glibc keeps."""
+    if device.type != 'cpu':
+        return []
+    return (['AVX2'] * (os.environ.get('ATEN_CPU_CAPABILITY') == 'avx2')
+            + ['memory kept'] * ('MALLOC_TOP_PAD_' in os.environ))
+
+
 def run(args: argparse.Namespace) -> list[dict]:
     """Measure, print and write all that is asked for."""
     same = timing.conditions(args.device, ['timm', 'transformers', 'torchvision',
@@ -143,7 +156,8 @@ def run(args: argparse.Namespace) -> list[dict]:
             print(f'\n{key} {workload.shape} {mode}', flush=True)
             found = measure(workload, models, mode, args.rounds, args.device)
             new = [same | dict(
-                workload=key, shape='x'.join(map(str, workload.shape)), mode=mode, name=name,
+                workload=key, shape='x'.join(map(str, workload.shape)), name=name,
+                mode=', '.join([mode, *setting(args.device)]),
                 dtype=str(MODES[mode][1]).removeprefix('torch.'),
                 function='other' if name.startswith(VIDEO) else
                 '' if name == FLOOR else 'same', difference=differences.get(name, ''), **row)

@@ -41,8 +41,8 @@ FLAGS = ('-O2', '-ftree-vectorize', '-fpeel-loops', '-ffp-contract=fast', '-fno-
 INSTRUCTIONS = {'AVX512': '-march=skylake-avx512', 'AVX2': '-march=haswell'}
 SPARE = 16  # numbers that a vector may reach over the end of the table
 LARGEST_WINDOW = 4096  # tokens
-# By how much results may be off, over the largest value: sums in another order, which cancel out for
-# a temperature, and one rounding.
+# By how much results may be off, over the largest value: sums in another order, which cancel out
+# for a temperature, and one rounding.
 BOUNDS = {torch.float32: 1e-4, torch.bfloat16: 1e-2}
 
 

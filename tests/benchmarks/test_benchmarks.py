@@ -261,6 +261,17 @@ def test_the_table_names_speed_ups_and_means_over_workloads_of_the_same_function
         timing.fill(page, 'other', '')
 
 
+def test_a_row_says_what_the_environment_asked_of_the_processor(monkeypatch):
+    for name in ('ATEN_CPU_CAPABILITY', 'MALLOC_TOP_PAD_'):
+        monkeypatch.delenv(name, raising=False)
+    cpu = torch.device('cpu')
+    assert backbone.setting(cpu) == []
+    monkeypatch.setenv('ATEN_CPU_CAPABILITY', 'avx2')
+    monkeypatch.setenv('MALLOC_TOP_PAD_', '1')
+    assert backbone.setting(cpu) == ['AVX2', 'memory kept']
+    assert backbone.setting(torch.device('cuda')) == []
+
+
 def test_the_page_has_a_place_for_each_table_and_names_options_that_exist():
     text = (ROOT / 'docs/speed.md').read_text()
     assert {*re.findall('<!-- table: (.*) -->', text)} == {
