@@ -13,6 +13,7 @@ from conftest import awaken
 from helpers import ROOT, load_tool
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
+from mmengine.visualization import Visualizer
 
 DEMOS = {task: f'configs/demo/{task}_nano.py' for task in ('det', 'seg', 'cls', 'video')}
 SCOPES = dict(det='mmdet', seg='mmseg', cls='mmpretrain', video='mmaction')
@@ -76,6 +77,15 @@ def call(tool, *words, scope):
             load_tool(tool).main()
     finally:
         sys.argv = old
+        for kind in visualizers(Visualizer):  # mmengine would take up one whose folder is gone
+            kind._instance_dict.clear()
+
+
+def visualizers(kind):
+    """The class and all that are made of it."""
+    yield kind
+    for one in kind.__subclasses__():
+        yield from visualizers(one)
 
 
 def infer(task, inputs, out, *options):
