@@ -232,8 +232,12 @@ AUGMENTED = """
 _base_ = '{root}/configs/det/swinv2_t_maskrcnn.py'
 model = dict(
     backbone=dict(arch='nano', window_size=8, init_cfg=None),
-    neck=dict(in_channels=[32, 64, 128, 256]),
-    roi_head=dict(bbox_head=dict(num_classes=6), mask_head=dict(num_classes=6)),
+    neck=dict(in_channels=[32, 64, 128, 256], out_channels=32),
+    rpn_head=dict(in_channels=32, feat_channels=32),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=32), mask_roi_extractor=dict(out_channels=32),
+        bbox_head=dict(num_classes=6, in_channels=32, fc_out_channels=32),
+        mask_head=dict(num_classes=6, in_channels=32, conv_out_channels=32)),
     test_cfg=dict(rpn=dict(max_per_img=50), rcnn=dict(score_thr=0.0)))
 metainfo = dict(classes=('disc', 'square', 'triangle', 'star', 'ring', 'cross'))
 for step, short in zip(_base_.tta_pipeline[1].transforms[0], (64, 80, 96)):
