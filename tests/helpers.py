@@ -1,8 +1,10 @@
 """What several test files share: tools as modules, tool runs, a tiny data set, detector steps."""
 import atexit
+import contextlib
 import gc
 import importlib.util
 import json
+import logging
 import multiprocessing
 import os
 import runpy
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from samples import detection as sample  # noqa: F401 - beside train_step and predict
 
 from swinv2_mm.cli import TOOLS
@@ -41,6 +44,20 @@ def paired(*rows):
     rows = [list(row) for row in rows]
     assert len({len(row) for row in rows}) == 1, [len(row) for row in rows]
     return zip(*rows)
+
+
+@contextlib.contextmanager
+def logged(level=logging.NOTSET):
+    """What this process logs meanwhile, at `level` or above: the messages, in their order."""
+    lines = []
+    handler = logging.Handler(level)
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
 
 
 def weights(model):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from config_checks import LEAVES, load
-from mmengine.logging import MMLogger
+from helpers import logged
 from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
 from PIL import Image
 from torch.utils.data import DataLoader
@@ -24,13 +24,8 @@ WARNED = [name for name in IMAGES if bad_files.MAKERS[name][1] in WARNINGS]
 @pytest.fixture
 def warnings():
     """What is logged as a warning, line by line; not by the workers of a loader."""
-    lines = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: lines.append(record.getMessage())
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(handler)
-    yield lines
-    logger.removeHandler(handler)
+    with logged(logging.WARNING) as lines:
+        yield lines
 
 
 def build(kind, **settings):

@@ -5,8 +5,7 @@ import logging
 import cv2
 import numpy as np
 import pytest
-from helpers import ROOT  # noqa: F401 - puts tools on the path
-from mmengine.logging import MMLogger
+from helpers import logged
 from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
 
 import swinv2_mm.utils.compat  # noqa: F401 - makes mmaction2 importable
@@ -53,13 +52,8 @@ def source(folder, name):
 @pytest.fixture
 def warnings():
     """What is logged as a warning, line by line."""
-    lines = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: lines.append(record.getMessage())
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(handler)
-    yield lines
-    logger.removeHandler(handler)
+    with logged(logging.WARNING) as lines:
+        yield lines
 
 
 def test_the_frames_asked_for_come_in_their_order(folder):

@@ -1,15 +1,13 @@
 """The optimizer at work: steps, schedules, resuming, logs, scopes, docs."""
 import copy
-import logging
 import re
 
 import pytest
 import torch
 from config_checks import build as build_model
 from config_checks import load
-from helpers import DEMO, ROOT
+from helpers import DEMO, ROOT, logged
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from mmengine.optim import CosineAnnealingLR, LinearLR, build_optim_wrapper
 from mmengine.optim.optimizer import amp_optimizer_wrapper
 from test_optimizer import (
@@ -30,15 +28,8 @@ PAGE = (ROOT / 'docs' / 'detection.md').read_text()
 
 def tables_of(make):
     """What the constructor logs while `make` runs, a list of lines each time."""
-    tables = []
-    handler = logging.Handler()
-    handler.emit = lambda record: tables.append(record.getMessage())
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(handler)
-    try:
+    with logged() as tables:
         make()
-    finally:
-        logger.removeHandler(handler)
     return [table.splitlines() for table in tables if table.startswith('Groups of')]
 
 

@@ -3,12 +3,10 @@
 Here on a CPU, where it is told that the kernels' interpreter is on but not allowed to start any;
 test_triton_attention.py runs the kernels themselves.
 """
-import logging
 
 import pytest
 import torch
-from helpers import needs
-from mmengine.logging import MMLogger
+from helpers import logged, needs
 from torch import distributed
 
 from swinv2_mm import SwinTransformerV2
@@ -33,13 +31,8 @@ def told(monkeypatch):
     monkeypatch.setattr(fused, '_verdicts', {})
     monkeypatch.setattr(fused, '_said', set())
     monkeypatch.setattr(launch, 'start', refuse)
-    lines = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(handler)
-    yield lines
-    logger.removeHandler(handler)
+    with logged() as lines:
+        yield lines
 
 
 def layer(awake, dim=32, heads=2, ndim=2):
