@@ -59,7 +59,6 @@ class _FeedForward(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         x, hidden, *parameters = ctx.saved_tensors
         dtype = core_dtype(x)
-        same = x.dtype == dtype
         weight1, bias1, weight2, _ = (p.to(dtype) for p in parameters)
         grad_x, grads = torch.empty_like(x), [torch.zeros_like(p, dtype=dtype) for p in parameters]
         with torch.autocast(x.device.type, enabled=False):
@@ -70,9 +69,7 @@ class _FeedForward(torch.autograd.Function):
                 grads[3].add_(outer.sum(0))
                 grads[0].addmm_(inner.t(), x[some].to(dtype))
                 grads[1].add_(inner.sum(0))
-                inner = torch.mm(inner, weight1, out=grad_x[some] if same else None)
-                if not same:
-                    grad_x[some] = inner
+                _into(grad_x[some], torch.mm, inner, weight1)
         return grad_x, *(g.to(p.dtype) for g, p in zip(grads, parameters))
 
 
@@ -80,17 +77,20 @@ def _forward(x: Tensor, *parameters: Tensor, keep: bool) -> tuple[Tensor, Tensor
     """(L, C) -> (L, C_out), and the hidden layer before its bias, (L, 4C) if it is to be kept."""
     weight1, bias1, weight2, bias2 = (p.to(core_dtype(x)) for p in parameters)
     hidden, out = x.new_empty(len(x) * keep, len(weight1)), x.new_empty(len(x), len(weight2))
-    same = x.dtype == weight1.dtype  # then products are written where they belong at once
     for some in _slices(x, len(weight1)):
-        inner = torch.mm(x[some].to(weight1.dtype), weight1.t(),
-                         out=hidden[some] if keep and same else None)
-        if keep and not same:
-            hidden[some] = inner
-        inner = torch.addmm(bias2, _gelu(inner, bias1), weight2.t(),
-                            out=out[some] if same else None)
-        if not same:
-            out[some] = inner
+        rows = x[some].to(weight1.dtype)
+        inner = _into(hidden[some] if keep else None, torch.mm, rows, weight1.t())
+        _into(out[some], torch.addmm, bias2, _gelu(inner, bias1), weight2.t())
     return out, hidden
+
+
+def _into(out: Tensor | None, product, *matrices: Tensor) -> Tensor:
+    """The product, which `out` is to hold as well, written there at once if it is of that dtype."""
+    if out is None or out.dtype == matrices[-1].dtype:
+        return product(*matrices, out=out)
+    result = product(*matrices)
+    out.copy_(result)
+    return result
 
 
 def _slices(x: Tensor, width: int) -> Iterator[slice]:

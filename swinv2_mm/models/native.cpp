@@ -5,7 +5,8 @@
 // padding and seams are arithmetic on coordinates, and the position bias is read from its table of
 // offsets, so that nothing of (N, N) is kept but a strip of rows. A thread takes one head of one
 // window after another. Then GELU, with the bias that is added before it, and the norm at the end of
-// a branch, which joins the trunk. native.py compiles and calls this; there is no torch here.
+// a branch, which joins the trunk. All with gradients. native.py compiles and calls this; there is no
+// torch here.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -225,7 +226,7 @@ struct Window {
     template <class T>
     void gather(const T* from, long stride, const float* added, float* to) const {
         for (int i = 0; i < area; i++, to += width) {
-            for (int c = width - LANES; c < width; c += LANES) store(to + c, Vec{});
+            store(to + width - LANES, Vec{});
             if (row[i] < 0) {
                 std::fill(to, to + width, 0.f);
                 continue;
@@ -277,14 +278,22 @@ struct Window {
             for (int c = 0; c < width; c += LANES, x += LANES) store(x, load(x) * inverse[i]);
     }
 
+    // body(key, offset) for every row of keys side by side: the first of them, and where the biases
+    // of these and a query begin in the table of a head.
+    template <class F> void rows_of_keys(int query, F body) const {
+        const int along = 2 * across - 1, deep = (2 * map.window[1] - 1) * along;
+        int key = 0;
+        for (int t = 0; t < map.window[0]; t++)
+            for (int y = 0; y < map.window[1]; y++, key += across)
+                body(key, first[query] + t * deep + y * along);
+    }
+
     // The biases of a query and all keys of a head, of its table; `to` has room for a vector more.
     void spread(int query, const float* of_head, float* to) const {
-        const float* from = of_head + first[query];
-        const int along = 2 * across - 1, deep = (2 * map.window[1] - 1) * along;
-        for (int t = 0; t < map.window[0]; t++)
-            for (int y = 0; y < map.window[1]; y++, to += across)
-                for (int x = 0; x < across; x += LANES)  // what is over, the next one covers
-                    store(to + x, load(from + t * deep + y * along + x));
+        rows_of_keys(query, [=](int key, int offset) {
+            for (int x = 0; x < across; x += LANES)  // what is over, the next one covers
+                store(to + key + x, load(of_head + offset + x));
+        });
     }
 
     // softmax(factor * logits + bias + mask) of one query, in place but for the sum, which it returns.
@@ -331,11 +340,9 @@ struct Window {
 
     // Add the gradient of a query's logits to that of the table.
     void collect(int query, const float* from, double* of_head) const {
-        double* to = of_head + first[query];
-        const int along = 2 * across - 1, deep = (2 * map.window[1] - 1) * along;
-        for (int t = 0; t < map.window[0]; t++)
-            for (int y = 0; y < map.window[1]; y++, from += across)
-                for (int x = 0; x < across; x++) to[t * deep + y * along + x] += from[x];
+        rows_of_keys(query, [=](int key, int offset) {
+            for (int x = 0; x < across; x++) of_head[offset + x] += from[key + x];
+        });
     }
 
     // Gradients of unit vectors made those of the vectors, times `scale`; returns what it is due.
@@ -433,6 +440,15 @@ template <class T> static void forward(const Map& map, const T* qkv, T* out, int
     }
 }
 
+// What threads summed, one after another; some may not have come.
+static void add_up(const std::vector<std::vector<double>>& parts, long count, float* to) {
+    for (long i = 0; i < count; i++) {
+        double total = 0;
+        for (const auto& part : parts) total += part.empty() ? 0 : part[i];
+        to[i] = float(total);
+    }
+}
+
 // Gradients: of q, k, v in their places, of 1 / tau and the table summed in the order of threads.
 template <class T>
 static void backward(const Map& map, const T* qkv, const T* grad, T* grad_qkv, float* grad_scale,
@@ -498,13 +514,6 @@ static void backward(const Map& map, const T* qkv, const T* grad, T* grad_qkv, f
             window.scatter(grad_v.data(), 0, area, grad_qkv + own + 2 * channels, 3 * channels);
         }
     }
-    const auto add_up = [](const std::vector<std::vector<double>>& parts, long count, float* to) {
-        for (long i = 0; i < count; i++) {
-            double total = 0;
-            for (const auto& part : parts) total += part.empty() ? 0 : part[i];
-            to[i] = float(total);
-        }
-    };
     add_up(scales, map.heads, grad_scale);
     add_up(tables, entries, grad_table);
 }
@@ -592,28 +601,88 @@ extern "C" void gelu_backward(const float* x, const float* added, float* grad, f
     });
 }
 
-// out = trunk + (x - mean) / sqrt(variance + eps) * weight + bias, row by row of (rows, columns).
-extern "C" void add_norm(const float* trunk, const float* x, const float* weight, const float* bias,
-                         float eps, float* out, long rows, long columns, int threads) {
-#pragma omp parallel for num_threads(threads)
-    for (long at = 0; at < rows * columns; at += columns) {
+// A row's mean, and the reciprocal of its deviation.
+struct Moments {
+    float mean, scale;
+
+    Moments(const float* x, long columns, float eps) {
         Vec total{}, squares{};
         for (long c = 0; c < columns; c += LANES)
-            total += load(x + at + c, std::min<long>(LANES, columns - c));
-        const float mean = sum(total) / columns;
+            total += load(x + c, std::min<long>(LANES, columns - c));
+        mean = sum(total) / columns;
         for (long c = 0; c < columns; c += LANES) {
-            const long n = std::min<long>(LANES, columns - c);
-            const Vec apart = load(x + at + c, n) - mean;
+            const Vec apart = load(x + c, std::min<long>(LANES, columns - c)) - mean;
             squares += apart * apart;
         }
         // what a last vector lacks of LANES was taken for 0, each of them `mean` apart
         const float none = (filled(columns) - columns) * mean * mean;
-        const float scale = 1 / std::sqrt((sum(squares) - none) / columns + eps);
+        scale = 1 / std::sqrt((sum(squares) - none) / columns + eps);
+    }
+};
+
+// out = trunk + kept * ((x - mean) / sqrt(variance + eps) * weight + bias), row by row of (samples,
+// rows, columns), `kept` (samples).
+extern "C" void add_norm(const float* x, const float* weight, const float* kept, float eps,
+                         long samples, long rows, long columns, const float* trunk,
+                         const float* bias, float* out, int threads) {
+#pragma omp parallel for num_threads(threads)
+    for (long row = 0; row < samples * rows; row++) {
+        const long at = row * columns;
+        const Moments of(x + at, columns, eps);
+        const float factor = kept[row / rows];
         for (long c = 0; c < columns; c += LANES) {
             const long n = std::min<long>(LANES, columns - c);
-            const Vec unit = (load(x + at + c, n) - mean) * scale;
-            store(out + at + c,
-                  load(trunk + at + c, n) + unit * load(weight + c, n) + load(bias + c, n), n);
+            const Vec unit = (load(x + at + c, n) - of.mean) * of.scale;
+            store(out + at + c, load(trunk + at + c, n)
+                  + factor * (unit * load(weight + c, n) + load(bias + c, n)), n);
         }
     }
+}
+
+// Gradients of x, and of weight and bias, these summed in the order of threads, from that of `out`.
+extern "C" void add_norm_backward(const float* x, const float* weight, const float* kept, float eps,
+                                  long samples, long rows, long columns, const float* grad,
+                                  float* grad_x, float* grad_weight, float* grad_bias, int threads) {
+    constexpr long SOME = 64;  // rows that are summed in float32
+    const long all_rows = samples * rows;
+    std::vector<std::vector<double>> weights(threads), biases(threads);
+#pragma omp parallel num_threads(threads)
+    {
+        const int thread = omp_get_thread_num();
+        auto &of_weight = weights[thread], &of_bias = biases[thread];
+        of_weight.resize(columns), of_bias.resize(columns);
+        Floats some_weight(columns), some_bias(columns);
+#pragma omp for schedule(static)
+        for (long begin = 0; begin < all_rows; begin += SOME) {
+            std::fill(some_weight.begin(), some_weight.end(), 0.f);
+            std::fill(some_bias.begin(), some_bias.end(), 0.f);
+            for (long row = begin; row < std::min(begin + SOME, all_rows); row++) {
+                const long at = row * columns;
+                const Moments of(x + at, columns, eps);
+                const float factor = kept[row / rows];
+                Vec total{}, along{};
+                for (long c = 0; c < columns; c += LANES) {
+                    const long n = std::min<long>(LANES, columns - c);
+                    const Vec unit = (load(x + at + c, n) - of.mean) * of.scale;
+                    const Vec g = load(grad + at + c, n) * factor, inner = g * load(weight + c, n);
+                    float *w = &some_weight[c], *b = &some_bias[c];
+                    store(w, load(w) + g * unit);
+                    store(b, load(b) + g);
+                    total += inner;
+                    along += inner * unit;
+                }
+                const float mean = sum(total) / columns, lean = sum(along) / columns;
+                for (long c = 0; c < columns; c += LANES) {
+                    const long n = std::min<long>(LANES, columns - c);
+                    const Vec unit = (load(x + at + c, n) - of.mean) * of.scale;
+                    const Vec inner = load(grad + at + c, n) * factor * load(weight + c, n);
+                    store(grad_x + at + c, (inner - mean - unit * lean) * of.scale, n);
+                }
+            }
+            for (long c = 0; c < columns; c++)
+                of_weight[c] += some_weight[c], of_bias[c] += some_bias[c];
+        }
+    }
+    add_up(weights, columns, grad_weight);
+    add_up(biases, columns, grad_bias);
 }

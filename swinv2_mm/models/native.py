@@ -3,7 +3,7 @@
     fits        whether an attention may come here, asked before it does
     attend      softmax(scale cos(q, k) + bias + mask) v on the map, with gradients
     gelu        of the MLP, with the bias before it
-    add_norm    the norm at the end of a branch, and what it is added to
+    add_norm    the norm at the end of a branch, its drop path, and what it is added to
 
 g++ takes a few seconds, once: what it makes is kept in ~/.cache/swinv2_mm, for each kind of vector
 instructions. It is compared with the definition where it is loaded. Where there is no compiler, or
@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -62,11 +63,10 @@ def fits(x: Tensor, window: Size) -> bool:
 
 def may_join(x: Tensor, branch: Tensor, norm: nn.LayerNorm, drop_path: nn.Module) -> bool:
     """Whether `add_norm` may take the place of these modules: float32, and nobody looks at them."""
-    tensors = x, branch, norm.weight, norm.bias
     return (type(norm) is nn.LayerNorm and all(
-                t.dtype == torch.float32 and type(t) in (Tensor, nn.Parameter) for t in tensors)
+                type(t) in (Tensor, nn.Parameter) and t.dtype == torch.float32 and t.is_cpu
+                for t in (x, branch, norm.weight, norm.bias))
             and may_run(x) and versions.autocast_dtype('cpu') is None
-            and not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
             and not any(m._forward_hooks or m._forward_pre_hooks for m in (norm, drop_path)))
 
 
@@ -127,28 +127,61 @@ def _map(qkv: Tensor, bias: Tensor, scale: Tensor, table: Tensor,
            qkv.data_ptr())
 
 
-def gelu(x: Tensor, bias: Tensor) -> Tensor:
+def gelu(x: Tensor, bias: Tensor, code=None) -> Tensor:
     """gelu(x + bias) for (L, C) and (C) in float32, without gradients."""
     out = torch.empty_like(x)
-    library().gelu(x.data_ptr(), bias.data_ptr(), out.data_ptr(), *x.shape, torch.get_num_threads())
+    (code or library()).gelu(x.data_ptr(), bias.contiguous().data_ptr(), out.data_ptr(), *x.shape,
+                             torch.get_num_threads())
     return out
 
 
-def gelu_backward(x: Tensor, bias: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+def gelu_backward(x: Tensor, bias: Tensor, grad: Tensor, code=None) -> tuple[Tensor, Tensor]:
     """The same once more, and the gradient of x, which takes the place of that of the result."""
     out = torch.empty_like(x)
-    library().gelu_backward(x.data_ptr(), bias.data_ptr(), grad.data_ptr(), out.data_ptr(),
-                            *x.shape, torch.get_num_threads())
+    (code or library()).gelu_backward(
+        x.data_ptr(), bias.contiguous().data_ptr(), grad.data_ptr(), out.data_ptr(), *x.shape,
+        torch.get_num_threads())
     return out, grad
 
 
-def add_norm(x: Tensor, branch: Tensor, norm: nn.LayerNorm) -> Tensor:
-    """x + norm(branch) for (..., C) in float32, without gradients."""
-    x, branch, out = x.contiguous(), branch.contiguous(), x.new_empty(x.shape)
-    library().add_norm(x.data_ptr(), branch.data_ptr(), norm.weight.data_ptr(),
-                       norm.bias.data_ptr(), norm.eps, out.data_ptr(),
-                       x.numel() // x.shape[-1], x.shape[-1], torch.get_num_threads())
-    return out
+def add_norm(x: Tensor, branch: Tensor, norm: nn.LayerNorm, kept: Tensor | None = None) -> Tensor:
+    """x + kept * norm(branch) for (B, ..., C) in float32, with gradients but no second ones.
+
+    kept (B, 1, ...) is what `DropPath` multiplies a sample by.
+    """
+    kept = x.new_ones(len(x)) if kept is None else kept
+    return _AddNorm.apply(x.contiguous(), branch.contiguous(), kept, norm.weight.contiguous(),
+                          norm.bias.contiguous(), norm.eps, library())
+
+
+class _AddNorm(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx, x: Tensor, branch: Tensor, kept: Tensor, weight: Tensor, bias: Tensor,
+                eps: float, code) -> Tensor:
+        ctx.save_for_backward(branch, kept, weight)
+        ctx.eps, ctx.code = eps, code
+        out = torch.empty_like(x)
+        code.add_norm(*_norm_arguments(branch, weight, kept, eps), x.data_ptr(), bias.data_ptr(),
+                      out.data_ptr(), torch.get_num_threads())
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        branch, kept, weight = ctx.saved_tensors
+        grad = grad.contiguous()
+        of_branch, of_weight, of_bias = map(torch.empty_like, (branch, weight, weight))
+        ctx.code.add_norm_backward(
+            *_norm_arguments(branch, weight, kept, ctx.eps), grad.data_ptr(), of_branch.data_ptr(),
+            of_weight.data_ptr(), of_bias.data_ptr(), torch.get_num_threads())
+        return grad, of_branch, None, of_weight, of_bias, None, None
+
+
+def _norm_arguments(branch: Tensor, weight: Tensor, kept: Tensor, eps: float) -> tuple:
+    """The first arguments of both functions."""
+    sizes = len(branch), math.prod(branch.shape[1:-1]), branch.shape[-1]
+    return branch.data_ptr(), weight.data_ptr(), kept.data_ptr(), eps, *sizes
 
 
 def _turned(table: Tensor) -> Tensor:
@@ -176,15 +209,17 @@ def _load(path: Path) -> ctypes.CDLL:
     code = ctypes.CDLL(str(path))
     pointer, number = ctypes.c_void_p, ctypes.c_int
     same = [*[pointer] * 4, number, pointer]
-    sizes = [ctypes.c_long, ctypes.c_long, number]
+    count = ctypes.c_long
     code.attend.argtypes = [*same, pointer, number]
     code.attend_backward.argtypes = [*same, *[pointer] * 4, number]
-    code.gelu.argtypes = [*[pointer] * 3, *sizes]
-    code.gelu_backward.argtypes = [*[pointer] * 4, *sizes]
-    code.add_norm.argtypes = [*[pointer] * 4, ctypes.c_float, pointer, *sizes]
-    for function in (code.attend, code.attend_backward, code.gelu, code.gelu_backward,
-                     code.add_norm):
-        function.restype = None
+    code.gelu.argtypes = [*[pointer] * 3, count, count, number]
+    code.gelu_backward.argtypes = [*[pointer] * 4, count, count, number]
+    same = [*[pointer] * 3, ctypes.c_float, count, count, count]
+    code.add_norm.argtypes = [*same, *[pointer] * 3, number]
+    code.add_norm_backward.argtypes = [*same, *[pointer] * 4, number]
+    for name in ('attend', 'attend_backward', 'gelu', 'gelu_backward', 'add_norm',
+                 'add_norm_backward'):
+        getattr(code, name).restype = None
     return code
 
 
@@ -215,17 +250,27 @@ def _compiled() -> Path:
 @torch.inference_mode(False)  # whatever the first call is part of
 @torch.autocast('cpu', enabled=False)
 def _fault(code) -> str | None:
-    """What is wrong with outputs or gradients of a small map, with padding and seams."""
+    """What is wrong with outputs or gradients of small inputs."""
     generator = torch.Generator().manual_seed(0)
-    layout = plan((7, 5), (4, 3), (2, 1), torch.empty(0, device='cpu'))
 
     def normal(*shape):
         return torch.randn(shape, generator=generator, device='cpu', dtype=torch.float32)
 
-    added, scale, table = normal(60), 8 + normal(2, 1, 1), normal(2, 7, 5)
     with torch.enable_grad():
-        bias = pairs(table.requires_grad_(), layout.window)
-    for dtype, bound in BOUNDS.items():
+        for name, dtype, found, expected in itertools.chain(
+                _compare_attention(code, normal), _compare_others(code, normal)):
+            off = (found.float().flatten() - expected.flatten()).abs().max() / expected.abs().max()
+            if not off <= BOUNDS[dtype]:
+                return f'its {name} in {dtype} is off by {off:.1g}, over {BOUNDS[dtype]}'
+    return None
+
+
+def _compare_attention(code, normal) -> Iterator[tuple]:
+    """On a map with padding and seams: what, of which dtype, found, expected."""
+    layout = plan((7, 5), (4, 3), (2, 1), torch.empty(0, device='cpu'))
+    added, scale, table = normal(60), 8 + normal(2, 1, 1), normal(2, 7, 5)
+    bias = pairs(table.requires_grad_(), layout.window)
+    for dtype in BOUNDS:
         qkv, grad = normal(2, 7, 5, 60).to(dtype), normal(2, 7, 5, 20).to(dtype)
         inputs = qkv, added, scale, table.detach(), layout
         found = _forward(code, *inputs), *_backward(code, grad, *inputs)
@@ -235,11 +280,28 @@ def _fault(code) -> str | None:
             grad.float().flatten(0, -2), *rows, parts)
         of_table, = torch.autograd.grad(bias, table, of_bias, retain_graph=True)
         out = sequential.forward_parts(*rows, parts)
-        for name, a, b in zip(
-                ('output', 'gradient of q, k, v', 'gradient of their bias',
-                 'gradient of the temperature', 'gradient of the position bias'),
-                found, (out, of_qkv, of_qkv.sum(0), of_scale, of_table)):
-            off = (a.float().flatten() - b.flatten()).abs().max() / b.abs().max()
-            if not off <= bound:
-                return f'its {name} in {dtype} is off by {off:.1g}, over {bound}'
-    return None
+        names = ('output', 'gradient of q, k, v', 'gradient of their bias',
+                 'gradient of the temperature', 'gradient of the position bias')
+        for name, a, b in zip(names, found, (out, of_qkv, of_qkv.sum(0), of_scale, of_table)):
+            yield name, dtype, a, b
+
+
+def _compare_others(code, normal) -> Iterator[tuple]:
+    """GELU and the norm, with rows that do not fill their vectors."""
+    dtype, x, bias, grad = torch.float32, normal(7, 20).requires_grad_(), normal(20), normal(7, 20)
+    exact = F.gelu(x + bias)
+    out, of_x = gelu_backward(x.detach(), bias, grad.clone(), code)
+    yield 'GELU', dtype, gelu(x.detach(), bias, code), exact.detach()
+    yield 'GELU', dtype, out, exact.detach()
+    yield 'gradient of GELU', dtype, of_x, torch.autograd.grad(exact, x, grad)[0]
+    norm, kept = nn.LayerNorm(20, device='cpu', dtype=dtype), 1 + normal(7, 1)
+    inputs = x, normal(7, 20).requires_grad_(), *norm.parameters()
+    for parameter in norm.parameters():
+        parameter.data.copy_(normal(20))
+    found = _AddNorm.apply(*inputs[:2], kept, *inputs[2:], norm.eps, code)
+    exact = x + kept * norm(inputs[1])
+    names = 'norm', *(f'gradient of the norm, of its {name},'
+                      for name in ('trunk', 'branch', 'weight', 'bias'))
+    for name, a, b in zip(names, (found.detach(), *torch.autograd.grad(found, inputs, grad)),
+                          (exact.detach(), *torch.autograd.grad(exact, inputs, grad))):
+        yield name, dtype, a, b

@@ -73,10 +73,15 @@ class DropPath(nn.Module):
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
+        kept = self.kept(x)
+        return x if kept is None else x * kept
+
+    def kept(self, x: Tensor) -> Tensor | None:
+        """What each sample is multiplied by now, (B, 1, ...)."""
         if not self.training or self.rate == 0:
-            return x
-        keep = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(1 - self.rate)
-        return x * (keep / (1 - self.rate))
+            return None
+        kept = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(1 - self.rate)
+        return kept / (1 - self.rate)
 
 
 class Block(nn.Module):
@@ -106,8 +111,8 @@ class Block(nn.Module):
 
     def _join(self, x: Tensor, norm: nn.LayerNorm, branch: Tensor) -> Tensor:
         """x + drop_path(norm(branch))"""
-        if not self.training and native.may_join(x, branch, norm, self.drop_path):
-            return native.add_norm(x, branch, norm)
+        if native.may_join(x, branch, norm, self.drop_path):
+            return native.add_norm(x, branch, norm, self.drop_path.kept(x))
         return x + self.drop_path(norm(branch))
 
 

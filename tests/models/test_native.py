@@ -3,14 +3,13 @@
 Bounds are those of float32 sums in any order: a few roundings of each term, of the largest value.
 """
 import copy
-import logging
 import math
 import shutil
 
 import pytest
 import torch
 import torch.nn.functional as F
-from mmengine.logging import MMLogger
+from helpers import logged
 
 from swinv2_mm import SwinTransformerV2
 from swinv2_mm.models import attention, mlp, native, sequential
@@ -127,36 +126,60 @@ def test_gelu_is_that_of_float64(columns):
 
 
 @pytest.mark.parametrize('columns', [5, 16, 100])
-def test_the_norm_that_joins_the_trunk_is_that_of_float64(columns):
+@pytest.mark.parametrize('dropped', [False, True])
+def test_the_norm_that_joins_the_trunk_is_that_of_float64(columns, dropped):
     generator = torch.Generator().manual_seed(0)
-    x, branch = (torch.randn(3, 4, columns, generator=generator) + 3 for _ in range(2))
-    norm = torch.nn.LayerNorm(columns).requires_grad_(False)
-    for parameter in norm.parameters():
-        parameter.normal_(generator=generator)
-    exact = x.double() + copy.deepcopy(norm).double()(branch.double())
-    # a mean of 3 is taken from numbers 1 apart, and a sum of `columns` terms divides
-    assert (native.add_norm(x, branch, norm) - exact).abs().max() < 8 * math.sqrt(columns) * EPS * (
-        exact.abs().max())
+
+    def normal(*shape):
+        return torch.randn(shape, generator=generator)
+
+    x, branch, grad = normal(3, 50, columns) + 3, normal(3, 50, columns) + 3, normal(3, 50, columns)
+    kept = torch.tensor([0, 1.25, 1.25]).view(3, 1, 1) if dropped else None
+    norm = torch.nn.LayerNorm(columns)
+    norm.weight.data, norm.bias.data = normal(columns), normal(columns)
+
+    def run(join, norm, *tensors):
+        out = join(*[tensor.requires_grad_() for tensor in tensors], norm)
+        return out, *torch.autograd.grad(out, [*tensors, *norm.parameters()], grad.to(out.dtype))
+
+    found = run(lambda x, branch, norm: native.add_norm(x, branch, norm, kept), norm, x, branch)
+    exact = run(lambda x, branch, norm: x + norm(branch) * (1 if kept is None else kept),
+                copy.deepcopy(norm).double(), x.detach().double(), branch.detach().double())
+    # a mean of 3 is taken from numbers 1 apart; sums have `columns` terms, or a term for each row
+    for a, b in zip(found, exact):
+        assert (a - b).abs().max() < 8 * math.sqrt(max(columns, 150)) * EPS * b.abs().max()
+
+
+@pytest.mark.parametrize('change', [
+    lambda norm: setattr(norm, 'bias', None), lambda norm: norm.double(),
+    lambda norm: norm.register_forward_hook(lambda module, inputs, out: 2 * out)],
+    ids=['no bias', 'float64', 'hook'])
+def test_a_norm_of_another_kind_is_left_alone(change):
+    block = SwinTransformerV2('nano', window_size=4).layers[0].blocks[0]
+    norm = block.norm1
+    change(norm)
+    x = torch.randn(2, 3, len(norm.weight), dtype=norm.weight.dtype)
+    with torch.no_grad():
+        assert torch.equal(block._join(x, norm, x), x + norm(x))
 
 
 def test_it_serves_a_model_that_trains_and_one_that_predicts(awake, monkeypatch):
     model = awake(SwinTransformerV2('nano', window_size=4))
     ran = []
-    for module, name in ((native, '_forward'), (native, '_backward'), (native, 'gelu'),
-                         (native, 'add_norm')):
-        original = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *args, name=name, original=original: (
+    for name in ('_forward', '_backward', 'gelu', 'gelu_backward', 'add_norm'):
+        original = getattr(native, name)
+        monkeypatch.setattr(native, name, lambda *args, name=name, original=original: (
             ran.append(name) or original(*args)))
     x = torch.randn(1, 3, 64, 64)
     model(x)[0].sum().backward()
-    assert set(ran) == {'_forward', '_backward', 'gelu'}
+    assert set(ran) == {'_forward', '_backward', 'gelu', 'gelu_backward', 'add_norm'}
     ran.clear()
     with torch.inference_mode():
         model.eval()(x)
     assert set(ran) == {'_forward', 'gelu', 'add_norm'}
     ran.clear()
     copy.deepcopy(model).bfloat16()(x.bfloat16())
-    assert set(ran) == {'_forward'}  # GELU is of float32 alone
+    assert set(ran) - {'gelu'} == {'_forward'}  # GELU where half precision is widened
     ran.clear()
     copy.deepcopy(model).double()(x.double())  # more digits than it has
     with sequential.plain_path():
@@ -186,21 +209,19 @@ def fresh_library():
 @pytest.fixture
 def told():
     """Lines of the log."""
-    lines = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(handler)
-    yield lines
-    logger.removeHandler(handler)
+    with logged() as lines:
+        yield lines
 
 
 @pytest.mark.parametrize('settings, reason', [
     (dict(source=('SEAM = -100.f', 'SEAM = -1.f')), 'its output in torch.float32 is off by'),
     (dict(source=('due += along', 'due -= along')), 'its gradient of the temperature'),
+    (dict(source=('0.398942280f', '0.4f')), 'its gradient of GELU'),
+    (dict(source=(' - unit * lean', '')), 'its gradient of the norm, of its branch,'),
     (dict(compiler='false'), 'false fails'),
     (dict(compiler='/no/such/compiler'), 'No such file'),
-], ids=['wrong output', 'wrong gradient', 'no result', 'no compiler'])
+], ids=[
+    'wrong output', 'wrong gradient', 'wrong GELU', 'wrong norm', 'no result', 'no compiler'])
 def test_code_that_is_wrong_or_cannot_be_made_is_left_and_the_log_says_so_once(
         awake, monkeypatch, tmp_path, fresh_library, told, settings, reason):
     model = awake(SwinTransformerV2('nano', window_size=4)).eval()
@@ -227,8 +248,14 @@ def test_it_is_compiled_once_for_all_processes(monkeypatch, tmp_path, fresh_libr
     assert native.library() is not None and made.stat().st_mtime_ns == before
 
 
-def test_the_mlp_keeps_nothing_where_nobody_asks_for_gradients(awake):
-    layer = mlp.Mlp(8).requires_grad_(False)
-    assert layer(torch.randn(3, 8)).grad_fn is None
-    with torch.inference_mode():
-        layer(torch.randn(3, 8))
+def test_the_mlp_keeps_nothing_where_nobody_asks_for_gradients(monkeypatch):
+    kept = []
+    original = mlp._forward
+    monkeypatch.setattr(mlp, '_forward', lambda *args, keep: (
+        kept.append(keep) or original(*args, keep=keep)))
+    layer, x = mlp.Mlp(8), torch.randn(3, 8)
+    layer(x)
+    with torch.no_grad():
+        layer(x)
+    layer.requires_grad_(False)(x)
+    assert kept == [True, False, False]
