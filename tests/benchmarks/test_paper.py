@@ -3,14 +3,14 @@ import csv
 import math
 import re
 
-import common
-import extrapolation
+import paper
+import paper_extrapolation as extrapolation
+import paper_stability as stability
+import paper_training as training
+import paper_variants as variants
+import paper_window_transfer as window_transfer
 import pytest
-import stability
 import torch
-import training
-import variants
-import window_transfer
 from helpers import ROOT, checked, run_tool
 
 
@@ -20,7 +20,7 @@ def quick(script, folder, *words):
     page, out = folder / 'page.md', folder / 'rows.csv'
     page.write_text(f'before\n<!-- claim: {script} begin -->\nold\n<!-- claim: {script} end -->\n'
                     'after\n')
-    done = checked(run_tool(f'benchmarks/paper/{script}.py', '--quick', '--seeds', 0, '--out', out,
+    done = checked(run_tool(f'benchmarks/paper_{script}.py', '--quick', '--seeds', 0, '--out', out,
                             '--page', page, *words))
     with out.open() as file:
         return list(csv.DictReader(file)), page.read_text(), done.stdout
@@ -31,7 +31,7 @@ def quick(script, folder, *words):
 def test_the_quick_form_fills_the_page(tmp_path, script):
     rows, page, output = quick(script, tmp_path / 'a')
     assert len(rows) > 8
-    assert rows[0]['command'].startswith(f'python benchmarks/paper/{script}.py --quick')
+    assert rows[0]['command'].startswith(f'python benchmarks/paper_{script}.py --quick')
     assert 'torch' in rows[0] and rows[0]['threads'] == '1'
     assert page.startswith('before\n') and page.endswith('after\n')
     assert '\nold\n' not in page
@@ -52,19 +52,19 @@ def test_a_seed_gives_the_same_numbers_twice_and_another_gives_others():
 
 def test_the_numbers_of_the_page_are_those_of_the_files_it_names():
     """Each claim of docs/paper.md is what its script makes of the csv that it names, today."""
-    page = common.PAGE.read_text()
+    page = paper.PAGE.read_text()
     for module in (window_transfer, stability, extrapolation):
         claim = module.CLAIM
         inside = re.search(f'<!-- claim: {claim.name} begin -->\n(.*?)<!-- claim: {claim.name} end',
                            page, re.DOTALL)[1]
         files = [ROOT / name for name in re.findall(r'`(benchmarks/results/[\w.-]+csv)`', inside)]
         assert files, f'{claim.name}: the page must name the file of its rows'
-        assert inside.startswith(claim.text(common.timing.read(files, claim.keys)))
+        assert inside.startswith(claim.text(paper.timing.read(files, claim.keys)))
 
 
 def test_extrapolation_from_8_to_16_is_that_of_the_paper():
     rows = {(row['trained'], row['used'], row['spacing']): row['ratio']
-            for row in next(extrapolation.measure(common.parser('x').parse_args([])))}
+            for row in next(extrapolation.measure(paper.parser('x').parse_args([])))}
     # Section 3.3: 1.14 and 0.33; by hand (15 - 7) / 7 and ln 16 / ln 8 - 1.
     assert rows[8, 16, 'linear'] == pytest.approx(8 / 7, abs=1e-5)
     assert rows[8, 16, 'log, as printed'] == pytest.approx(math.log(16) / math.log(8) - 1, abs=1e-5)
@@ -221,7 +221,7 @@ def test_a_page_without_the_marks_is_refused(tmp_path):
     page = tmp_path / 'page.md'
     page.write_text('nothing here\n')
     with pytest.raises(ValueError, match=r'must hold <!-- claim: stability begin -->'):
-        common.fill(page, 'stability', 'text')
+        paper.fill(page, 'stability', 'text')
 
 
 def test_the_full_form_says_where_its_pictures_should_be(tmp_path):

@@ -2,13 +2,13 @@
 import csv
 import re
 
-import common
+import paper
+import paper_savings as savings
+import paper_simmim_small as simmim_small
+import paper_swin_v1 as swin_v1
+import paper_training as training
 import pytest
-import savings
-import simmim_small
-import swin_v1
 import torch
-import training
 from config_checks import build
 from helpers import ROOT, checked, run_tool
 
@@ -18,7 +18,7 @@ def quick(script, folder, *words):
     folder.mkdir()
     page, out = folder / 'page.md', folder / 'rows.csv'
     page.write_text(f'<!-- claim: {script} begin -->\nold\n<!-- claim: {script} end -->\n')
-    checked(run_tool(f'benchmarks/paper/{script}.py', '--quick', '--seeds', 0, '--out', out,
+    checked(run_tool(f'benchmarks/paper_{script}.py', '--quick', '--seeds', 0, '--out', out,
                      '--page', page, *words))
     assert (folder / f'paper_{script}.png').stat().st_size < 60_000
     with out.open() as file:
@@ -63,12 +63,12 @@ def test_both_generations_run_every_recipe(tmp_path):
 @pytest.mark.parametrize('module', [savings, simmim_small, swin_v1])
 def test_what_the_page_says_is_what_its_file_says(module):
     claim = module.CLAIM
-    inside = common.PAGE.read_text().partition(f'<!-- claim: {claim.name} begin -->\n')[2]
+    inside = paper.PAGE.read_text().partition(f'<!-- claim: {claim.name} begin -->\n')[2]
     inside = inside.partition(f'<!-- claim: {claim.name} end -->')[0]
     files = [ROOT / name for name in re.findall(r'`(benchmarks/results/[\w.-]+csv)`', inside)]
     if not inside:
         pytest.skip(f'the full form of {claim.name} has not been run')
-    assert inside.startswith(claim.text(common.timing.read(files, claim.keys)))
+    assert inside.startswith(claim.text(paper.timing.read(files, claim.keys)))
 
 
 def shared(tmp_path, task):

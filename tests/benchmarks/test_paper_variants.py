@@ -1,10 +1,10 @@
 """The models that the paper compares SwinV2 with: what they are, and that all else is equal."""
 import math
 
+import paper_variants as variants
+import paper_window_transfer as window_transfer
 import pytest
 import torch
-import variants
-import window_transfer
 
 from swinv2_mm import SwinTransformerV2
 from swinv2_mm.models.windows import pairs, plan

@@ -1,6 +1,6 @@
 """Claim 6: Swin V2 beside V1 of equal size, in the recipes of this package's demos.
 
-    python benchmarks/paper/swin_v1.py [--tasks det seg video] [--seeds 0 1 2] [--quick]
+    python benchmarks/paper_swin_v1.py [--tasks det seg video] [--seeds 0 1 2] [--quick]
 
 Each demo is trained with its backbone, and with the V1 backbone that its library ships, mmdet's and
 mmseg's SwinTransformer and mmaction2's SwinTransformer3D: as many channels, blocks and heads, the
@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import common
+import paper
 import timing
 import torch
 from mmengine.config import Config
@@ -76,7 +76,7 @@ TASKS = {
 
 def configure(task: str, kind: str, seed: int, length: int, data: Path, folder: Path) -> Config:
     """The demo's config with that backbone and length, judged once, at the end."""
-    cfg = Config.fromfile(common.ROOT / f'configs/demo/{task}_nano.py')
+    cfg = Config.fromfile(paper.ROOT / f'configs/demo/{task}_nano.py')
     root, warm = f'{data / TASKS[task].data}/', max(1, min(100, length // 3))
     if kind == 'v1':
         cfg.model.backbone = copy.deepcopy(TASKS[task].v1)
@@ -211,18 +211,18 @@ FIELDS = ('task', 'backbone', 'seed', 'iterations', 'metric', 'value', 'backbone
 
 def of(rows: list[dict], task: str, kind: str, metric: str) -> list[float]:
     """Values over seeds, in the order of seeds."""
-    found = common.pick(rows, task=task, backbone=kind, metric=metric)
+    found = paper.pick(rows, task=task, backbone=kind, metric=metric)
     return [float(row['value']) for row in sorted(found, key=lambda row: int(row['seed']))]
 
 
 def typical(rows: list[dict], task: str, kind: str, column: str) -> float:
     """Median over seeds of what does not depend on the metric."""
     return statistics.median(float(row[column])
-                             for row in common.pick(rows, task=task, backbone=kind))
+                             for row in paper.pick(rows, task=task, backbone=kind))
 
 
 def text(rows: list[dict]) -> str:
-    tasks = [task for task in TASKS if common.pick(rows, task=task)]
+    tasks = [task for task in TASKS if paper.pick(rows, task=task)]
     heads = ['task', 'steps', 'backbone', 'its weights', 'quality', 'loss at the end', 'step',
              "backbone's part", 'kept for backward in it']
     lines = []
@@ -231,12 +231,12 @@ def text(rows: list[dict]) -> str:
             value = partial(typical, rows, task, kind)
             metric, loss = TASKS[task].label, of(rows, task, kind, LOSS)
             lines.append([
-                TASKS[task].name, common.pick(rows, task=task)[0]['iterations'], name,
+                TASKS[task].name, paper.pick(rows, task=task)[0]['iterations'], name,
                 f'{value("backbone_parameters") / 1e6:.3f} M',
-                f'{metric} {common.spread(of(rows, task, kind, metric), 3)}',
-                common.spread(loss, 3) if loss else '-', f'{value("step_median_ms"):.0f} ms',
+                f'{metric} {paper.spread(of(rows, task, kind, metric), 3)}',
+                paper.spread(loss, 3) if loss else '-', f'{value("step_median_ms"):.0f} ms',
                 f'{value("backbone_median_ms"):.0f} ms', f'{value("backbone_saved_mib"):.0f} MiB'])
-    return '\n\n'.join([common.table(heads, lines), *(verdict(rows, task) for task in tasks)])
+    return '\n\n'.join([paper.table(heads, lines), *(verdict(rows, task) for task in tasks)])
 
 
 def verdict(rows: list[dict], task: str) -> str:
@@ -268,7 +268,7 @@ def draw(rows: list[dict], path: Path) -> None:
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
 
-    tasks = [task for task in TASKS if common.pick(rows, task=task)]
+    tasks = [task for task in TASKS if paper.pick(rows, task=task)]
     figure, panels = plt.subplots(1, len(tasks), figsize=(2.6 * len(tasks), 2.6), squeeze=False,
                                   layout='constrained')
     for panel, task in zip(panels[0], tasks):
@@ -279,20 +279,20 @@ def draw(rows: list[dict], path: Path) -> None:
         panel.set_xticks((0, 1), ('Swin V1', 'Swin V2'))
         panel.set(xlim=(-0.4, 1.4), ylim=(0, max(0.1, 1.1 * max(map(max, values)))))
         panel.set_title(f'{TASKS[task].name}, {TASKS[task].label}', fontsize=9)
-    common.save(figure, path)
+    paper.save(figure, path)
 
 
-CLAIM = common.Claim('swin_v1', measure, ('task', 'backbone', 'seed', 'metric'), FIELDS, text, draw,
+CLAIM = paper.Claim('swin_v1', measure, ('task', 'backbone', 'seed', 'metric'), FIELDS, text, draw,
                      packages=('onedl-mmdetection', 'onedl-mmsegmentation', 'mmaction2'))
 
 
 def main(argv: list | None = None) -> None:
-    found = common.parser(__doc__)
+    found = paper.parser(__doc__)
     found.add_argument('--tasks', nargs='+', choices=TASKS, default=list(TASKS))
     found.add_argument('--iterations', type=int, help='of every training, for a trial')
-    found.add_argument('--data', type=Path, default=common.ROOT / 'data',
+    found.add_argument('--data', type=Path, default=paper.ROOT / 'data',
                        help='folder of the demos\' data; what is missing is rendered')
-    common.run(CLAIM, found, argv)
+    paper.run(CLAIM, found, argv)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """What a position bias is worth at a window it was not trained for (tables 1 and 8 of the paper).
 
-    python benchmarks/paper/window_transfer.py [--quick]
+    python benchmarks/paper_window_transfer.py [--quick]
 
 A classifier of two stages learns at 32 x 32 and window 8 on which side of a green disc a red one
 of the same size lies, and is then used at 1.5, 2, 3 and 4 times both, as it is, so that a window
@@ -19,10 +19,10 @@ import copy
 import functools
 from typing import NamedTuple
 
-import common
+import paper
+import paper_training as training
+import paper_variants as variants
 import torch
-import training
-import variants
 
 from swinv2_mm import SwinTransformerV2
 
@@ -108,7 +108,7 @@ def grown(model: training.Classifier, scale: float, use: str) -> training.Classi
 
 def accuracies(rows: list[dict], bias: str, scale: str, use: str) -> list[float]:
     return [float(row['accuracy']) for row in
-            sorted(common.pick(rows, bias=bias, scale=scale, use=use), key=lambda x: x['seed'])]
+            sorted(paper.pick(rows, bias=bias, scale=scale, use=use), key=lambda x: x['seed'])]
 
 
 def text(rows: list[dict]) -> str:
@@ -117,13 +117,13 @@ def text(rows: list[dict]) -> str:
     heads = [f'{x} px, window {w}' for x, w in dict.fromkeys((r['size'], r['window'])
                                                             for r in rows)]
     lines = [[variants.BIASES[bias], use,
-              *(common.spread(accuracies(rows, bias, scale, use)) for scale in scales)]
+              *(paper.spread(accuracies(rows, bias, scale, use)) for scale in scales)]
              for bias in variants.BIASES for use in USES]
     sizes = (f'{first["train_pictures"]} pictures to train on and {first["test_pictures"]} to test '
              f'on; {first["steps"]} steps of {first["batch"]} pictures at the small size; '
              f'{len({row["seed"] for row in rows})} seeds. Accuracy in %, mean and standard '
              'deviation over seeds; guessing gives 25 %:')
-    return '\n\n'.join([sizes, common.table(['bias', 'use', *heads], lines),
+    return '\n\n'.join([sizes, paper.table(['bias', 'use', *heads], lines),
                         control(rows, scales[0]), verdict(rows, scales)])
 
 
@@ -135,7 +135,7 @@ def control(rows: list[dict], scale: str) -> str:
     least = min(sum(found) / len(found) for found in losses)
     met = 'is met' if least >= CONTROL else 'is not met, so that nothing below says anything'
     return ('The control: with the bias switched off after training they lose '
-            f'{", ".join(map(common.spread, losses))} points at the trained window, in the order '
+            f'{", ".join(map(paper.spread, losses))} points at the trained window, in the order '
             f'of the table. That at least {CONTROL} are lost {met}.')
 
 
@@ -185,7 +185,7 @@ def draw(rows: list[dict], path) -> None:
         panel.set_xlabel('picture and window over those of training')
     panels[0].set_ylabel('accuracy, %')
     panels[0].legend(fontsize=8)
-    common.save(figure, path)
+    paper.save(figure, path)
 
 
 def curves(panel, rows: list[dict], start: str) -> None:
@@ -202,14 +202,14 @@ def curves(panel, rows: list[dict], start: str) -> None:
     panel.grid(alpha=0.3)
 
 
-CLAIM = common.Claim(
+CLAIM = paper.Claim(
     'window_transfer', measure, ('seed', 'bias', 'scale', 'use'),
     ('seed', 'bias', 'scale', 'size', 'window', 'use', 'accuracy', 'train_loss', 'steps', 'batch',
      'train_pictures', 'test_pictures'), text, draw)
 
 
 def main(argv: list | None = None) -> None:
-    common.run(CLAIM, common.parser(__doc__), argv)
+    paper.run(CLAIM, paper.parser(__doc__), argv)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """Claim 5: what SimMIM is worth where few pictures have labels.
 
-    python benchmarks/paper/simmim_small.py [--quick]
+    python benchmarks/paper_simmim_small.py [--quick]
 
 The SimMIM model of configs/demo/mim_nano.py is trained on all training pictures of data/bccd_cells
 without their labels: 64 x 64, squares of 16 hidden. For each seed a nano classifier is then trained
@@ -16,9 +16,9 @@ import statistics
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import common
+import paper
+import paper_training as training
 import torch
-import training
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, DefaultScope
@@ -56,7 +56,7 @@ def masks(count: int, generator: torch.Generator) -> Tensor:
 def pretrain(pictures: training.Pictures, plan: Plan, seed: int) -> tuple[dict, list[float]]:
     """The encoder's weights, and the loss of each step: L1 on hidden pixels."""
     torch.manual_seed(seed)
-    cfg = Config.fromfile(common.ROOT / 'configs/demo/mim_nano.py').model
+    cfg = Config.fromfile(paper.ROOT / 'configs/demo/mim_nano.py').model
     MMLogger.get_current_instance().setLevel('WARNING')  # else each parameter is announced
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         model = MODELS.build(cfg)
@@ -139,7 +139,7 @@ def measure(args):
 
 
 def accuracies(rows: list[dict], labels: str, start: str) -> list[float]:
-    found = common.pick(rows, labels=labels, start=start)
+    found = paper.pick(rows, labels=labels, start=start)
     return [float(row['accuracy']) for row in sorted(found, key=lambda row: row['seed'])]
 
 
@@ -150,14 +150,14 @@ def text(rows: list[dict]) -> str:
         scratch, simmim = (accuracies(rows, labels, start) for start in STARTS)
         gains = [b - a for a, b in zip(scratch, simmim)]
         better = sum(gain > 0 for gain in gains)
-        lines.append([labels, common.spread(scratch), common.spread(simmim), common.spread(gains)])
+        lines.append([labels, paper.spread(scratch), paper.spread(simmim), paper.spread(gains)])
         verdicts.append(f'with {labels} of each class in {better} of {len(gains)} seeds '
                         f'({statistics.mean(gains):+.1f} points in the mean)')
     one = rows[0]
     first, last = ({row['seed']: float(row[key]) for row in rows}.values()
                    for key in ('first_l1', 'last_l1'))
     return '\n\n'.join([
-        common.table(['labels of each class', 'from scratch, %', 'after SimMIM, %',
+        paper.table(['labels of each class', 'from scratch, %', 'after SimMIM, %',
                       'difference, points'], lines),
         f'After SimMIM it is better {", ".join(verdicts)}. {ratio(rows, levels[0])}',
         f'Balanced accuracy over {one["classes"]} classes on {one["tested"]} pictures, mean and '
@@ -198,10 +198,10 @@ def draw(rows: list[dict], path) -> None:
     panel.set_xlabel('labelled pictures of each class')
     panel.set_ylabel('balanced accuracy, %')
     panel.legend()
-    common.save(figure, path)
+    paper.save(figure, path)
 
 
-CLAIM = common.Claim(
+CLAIM = paper.Claim(
     'simmim_small', measure, ('seed', 'labels', 'start'),
     ('seed', 'labels', 'start', 'accuracy', 'loss', 'steps', 'classes', 'unlabelled', 'tested',
      'pretraining', 'pretraining_batch', 'first_l1', 'last_l1'), text, draw,
@@ -209,7 +209,7 @@ CLAIM = common.Claim(
 
 
 def main(argv: list | None = None) -> None:
-    common.run(CLAIM, common.parser(__doc__), argv)
+    paper.run(CLAIM, paper.parser(__doc__), argv)
 
 
 if __name__ == '__main__':

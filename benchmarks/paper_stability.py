@@ -1,6 +1,6 @@
 """How activations grow with depth, and which learning rates are survived (figure 2, table 6).
 
-    python benchmarks/paper/stability.py [--quick]
+    python benchmarks/paper_stability.py [--quick]
 
 Three kinds of block, all else equal (variants.py): norms before the branches with dot products, as
 in Swin V1; residual post-norm with dot products; residual post-norm with scaled cosines, which is
@@ -21,10 +21,10 @@ import math
 from statistics import mean
 from typing import NamedTuple
 
-import common
+import paper
+import paper_training as training
+import paper_variants as variants
 import torch
-import training
-import variants
 
 from swinv2_mm import SwinTransformerV2
 from swinv2_mm.engine.activations import Amplitudes
@@ -137,7 +137,7 @@ def rate_row(kind, plan, source, seed, rate) -> dict:
 
 def by_seed(rows: list[dict], kind: str, size: tuple[str, str]) -> list[list[float]]:
     """Root mean squares of the trunk behind the blocks, a list for each seed."""
-    mine = common.pick(rows, part='amplitude', kind=kind, channels=size[0], depths=size[1])
+    mine = paper.pick(rows, part='amplitude', kind=kind, channels=size[0], depths=size[1])
     found: dict[str, list[float]] = {}
     for row in mine:
         found.setdefault(row['seed'], []).append(float(row['rms']))
@@ -155,10 +155,10 @@ def largest(rows: list[dict], kind: str, size: tuple[str, str]) -> float:
 
 
 def text(rows: list[dict]) -> str:
-    parts, swept = (common.pick(rows, part=part) for part in ('amplitude', 'rate'))
+    parts, swept = (paper.pick(rows, part=part) for part in ('amplitude', 'rate'))
     sizes = list(dict.fromkeys((row['channels'], row['depths']) for row in parts))
     lines = [[channels, depths, sum(map(int, depths.split('-'))),
-              *(f'{common.spread(spreads(rows, kind, (channels, depths)), 2)} '
+              *(f'{paper.spread(spreads(rows, kind, (channels, depths)), 2)} '
                 f'({largest(rows, kind, (channels, depths)):.2f})' for kind in variants.BLOCKS)]
              for channels, depths in sizes]
     rates = list(dict.fromkeys(row['rate'] for row in swept))
@@ -170,16 +170,16 @@ def text(rows: list[dict]) -> str:
         f'{parts[0]["steps"]} steps at rate {float(parts[0]["rate"]):g}; mean and standard '
         f'deviation over {len({row["seed"] for row in parts})} seeds, and in brackets the mean of '
         'the largest:',
-        common.table(['channels', 'depths', 'blocks', *variants.BLOCKS.values()], lines),
+        paper.table(['channels', 'depths', 'blocks', *variants.BLOCKS.values()], lines),
         amplitude_verdict(rows, sizes),
         f'Runs that diverged, by the learning rate ({first["channels"]} channels, depths '
         f'{first["depths"]}, {first["steps"]} steps, {seeds} seeds):',
-        common.table(['blocks', *(f'{float(rate):g}' for rate in rates)], lost),
+        paper.table(['blocks', *(f'{float(rate):g}' for rate in rates)], lost),
         rate_verdict(swept, seeds * len(rates))])
 
 
 def diverged(rows: list[dict], kind: str, rate: str | None = None) -> int:
-    return sum(row['outcome'] != 'learned' for row in common.pick(rows, kind=kind)
+    return sum(row['outcome'] != 'learned' for row in paper.pick(rows, kind=kind)
                if rate in (None, row['rate']))
 
 
@@ -230,15 +230,15 @@ def draw(rows: list[dict], path) -> None:
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
 
-    parts, swept = (common.pick(rows, part=part) for part in ('amplitude', 'rate'))
+    parts, swept = (paper.pick(rows, part=part) for part in ('amplitude', 'rate'))
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout='constrained')
     channels, depths = parts[-1]['channels'], parts[-1]['depths']
     rates = list(dict.fromkeys(row['rate'] for row in swept))
     seeds = len({row['seed'] for row in swept})
     for k, (kind, label) in enumerate(variants.BLOCKS.items()):
-        mine = common.pick(parts, kind=kind, channels=channels, depths=depths)
+        mine = paper.pick(parts, kind=kind, channels=channels, depths=depths)
         blocks = sorted({int(row['block']) for row in mine})
-        values = [[float(row['rms']) for row in common.pick(mine, block=block)]
+        values = [[float(row['rms']) for row in paper.pick(mine, block=block)]
                   for block in blocks]
         left.plot(blocks, [mean(found) for found in values], marker='.', label=label,
                   linestyle=('-', '-', '--')[k])
@@ -251,17 +251,17 @@ def draw(rows: list[dict], path) -> None:
     left.xaxis.get_major_locator().set_params(integer=True)
     right.set_xticks(range(len(rates)), [f'{float(rate):g}' for rate in rates])
     right.set(xlabel='learning rate', ylabel='diverged runs, %', ylim=(0, 105))
-    common.save(figure, path)
+    paper.save(figure, path)
 
 
-CLAIM = common.Claim(
+CLAIM = paper.Claim(
     'stability', measure, ('part', 'kind', 'channels', 'depths', 'seed', 'rate', 'block'),
     ('part', 'kind', 'channels', 'depths', 'seed', 'rate', 'steps', 'loss', 'outcome', 'block',
      'name', 'rms', 'largest'), text, draw)
 
 
 def main(argv: list | None = None) -> None:
-    common.run(CLAIM, common.parser(__doc__, seeds=range(5)), argv)
+    paper.run(CLAIM, paper.parser(__doc__, seeds=range(5)), argv)
 
 
 if __name__ == '__main__':

@@ -17,10 +17,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # benchmarks
 import timing
+import torch
 
 ROOT = timing.ROOT
 PAGE = ROOT / 'docs/paper.md'
@@ -82,7 +80,7 @@ def run(claim: Claim, options: argparse.ArgumentParser, argv: list[str] | None =
 def measure(claim: Claim, args: argparse.Namespace, out: Path, argv: list[str]) -> None:
     torch.set_num_threads(args.threads)
     torch.use_deterministic_algorithms(True)
-    command = shlex.join(['python', f'benchmarks/paper/{claim.name}.py', *map(str, argv)])
+    command = shlex.join(['python', f'benchmarks/paper_{claim.name}.py', *map(str, argv)])
     conditions = dict(command=command) | timing.conditions(
         torch.device('cpu'), [*PACKAGES, *claim.packages])
     for rows in claim.measure(args):

@@ -1,6 +1,6 @@
 """Claim 4: what activation checkpointing and sequential attention save, and what they cost.
 
-    python benchmarks/paper/savings.py [--rounds 5] [--quick]
+    python benchmarks/paper_savings.py [--rounds 5] [--quick]
 
 Memory: the peak of one training step by benchmarks/scale.py, each in a process of its own, without
 weights, gradients and AdamW's two moments. Time: the same step of one model with each of the four
@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 
-import common
+import paper
 import timing
 import torch
 
@@ -44,7 +44,7 @@ def peak(arch: str, side: int, window: int, batch: int, rung: str) -> float:
 
 
 def output(script: str, *words) -> str:
-    return subprocess.run([sys.executable, script, *map(str, words)], cwd=common.ROOT, text=True,
+    return subprocess.run([sys.executable, script, *map(str, words)], cwd=paper.ROOT, text=True,
                           check=True, stdout=subprocess.PIPE).stdout
 
 
@@ -112,22 +112,22 @@ def measure(args):
 
 
 def text(rows: list[dict]) -> str:
-    measured = common.pick(rows, kind='rung')
+    measured = paper.pick(rows, kind='rung')
     cases = list(dict.fromkeys(row['case'] for row in measured))
     lines = [[row['case'], row['rung'], f'{float(row["peak_mb"]):,.0f} MB',
               f'{share(rows, row):.2f}',
               '{:.2f} s ({:.2f} to {:.2f})'.format(*(
                   float(row[key]) / 1e3 for key in ('median_ms', 'min_ms', 'max_ms'))),
               '{ratio} ({ratio_min} to {ratio_max})'.format(**row)] for row in measured]
-    table = common.table(['backbone', 'switched on', 'activations at the peak', 'of none', 'step',
+    table = paper.table(['backbone', 'switched on', 'activations at the peak', 'of none', 'step',
                           'of none, within a round'], lines)
-    verdicts = [verdict(case, common.pick(measured, case=case)) for case in cases]
-    return '\n\n'.join([table, *verdicts, zero(common.pick(rows, kind='zero'))])
+    verdicts = [verdict(case, paper.pick(measured, case=case)) for case in cases]
+    return '\n\n'.join([table, *verdicts, zero(paper.pick(rows, kind='zero'))])
 
 
 def share(rows: list[dict], row: dict) -> float:
     """Of the memory without any rung."""
-    plain, = common.pick(rows, case=row['case'], rung='none')
+    plain, = paper.pick(rows, case=row['case'], rung='none')
     return float(row['peak_mb']) / float(plain['peak_mb'])
 
 
@@ -160,32 +160,32 @@ def draw(rows: list[dict], path) -> None:
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
 
-    rows = common.pick(rows, kind='rung')
+    rows = paper.pick(rows, kind='rung')
     cases = list(dict.fromkeys(row['case'] for row in rows))
     figure, panels = plt.subplots(1, 2, figsize=(7, 2.6), layout='constrained')
     for panel, title, value in ((panels[0], 'activations, of none', lambda row: share(rows, row)),
                                 (panels[1], 'time, of none', lambda row: float(row['ratio']))):
         for i, case in enumerate(cases):
             panel.bar([k + 0.38 * i for k in range(len(RUNGS))],
-                      [value(row) for row in common.pick(rows, case=case)], 0.36, label=case)
+                      [value(row) for row in paper.pick(rows, case=case)], 0.36, label=case)
         panel.set_xticks([k + 0.19 for k in range(len(RUNGS))],
                          [rung.replace(' ', '\n') for rung in RUNGS], fontsize=7)
         panel.set_title(title, fontsize=9)
     panels[1].axhline(LIMIT, color='black', linewidth=0.8, linestyle=':')
     panels[0].legend(fontsize=7)
-    common.save(figure, path)
+    paper.save(figure, path)
 
 
-CLAIM = common.Claim(
+CLAIM = paper.Claim(
     'savings', measure, ('kind', 'case', 'rung'),
     ('kind', 'case', 'rung', 'rounds', 'peak_mb', 'median_ms', 'min_ms', 'max_ms', 'ratio',
      'ratio_min', 'ratio_max'), text, draw)
 
 
 def main(argv: list | None = None) -> None:
-    options = common.parser(__doc__)
+    options = paper.parser(__doc__)
     options.add_argument('--rounds', type=int, help='turns that each combination takes (5)')
-    common.run(CLAIM, options, argv)
+    paper.run(CLAIM, options, argv)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """How far relative positions reach beyond those of training when the window grows.
 
-    python benchmarks/paper/extrapolation.py [--quick]
+    python benchmarks/paper_extrapolation.py [--quick]
 
 The paper, section 3.3: from a window of 8 x 8 to one of 16 x 16 linear coordinates must extrapolate
 by 1.14 times their range, log-spaced ones by 0.33 times. The offsets are those that the models of
@@ -16,9 +16,9 @@ The extrapolation ratio is (reach of the new window - reach of the old) / reach 
 """
 from __future__ import annotations
 
-import common
+import paper
+import paper_variants as variants
 import torch
-import variants
 
 from swinv2_mm.models.attention import log_spaced_offsets
 
@@ -62,7 +62,7 @@ def text(rows: list[dict]) -> str:
         lines.append([f'{case[0]} -> {case[1]}', *values,
                       '{:.2f} / {:.2f}'.format(*printed) if printed else '-'])
     return '\n\n'.join([
-        common.table(['window', *spacings, 'paper: linear / log'], lines),
+        paper.table(['window', *spacings, 'paper: linear / log'], lines),
         *(sentence(case, *(ratio[(*map(str, case), spacing)] for spacing in spacings))
           for case in PRINTED), others(ratio, cases)])
 
@@ -103,22 +103,22 @@ def draw(rows: list[dict], path) -> None:
     spacings = list(dict.fromkeys(row['spacing'] for row in rows))
     cases = list(dict.fromkeys((row['trained'], row['used']) for row in rows))
     for k, spacing in enumerate(spacings):
-        values = [float(row['ratio']) for row in common.pick(rows, spacing=spacing)]
+        values = [float(row['ratio']) for row in paper.pick(rows, spacing=spacing)]
         panel.bar([i + (k - 1) * 0.27 for i in range(len(cases))], values, 0.27, label=spacing)
     panel.set_xticks(range(len(cases)), [f'{trained} to {used}' for trained, used in cases])
     panel.set_xlabel('window of training to window in use')
     panel.set_ylabel('extrapolation ratio')
     panel.legend()
-    common.save(figure, path)
+    paper.save(figure, path)
 
 
-CLAIM = common.Claim('extrapolation', measure, ('trained', 'used', 'spacing'),
+CLAIM = paper.Claim('extrapolation', measure, ('trained', 'used', 'spacing'),
                      ('trained', 'used', 'spacing', 'reach_trained', 'reach_used', 'ratio'),
                      text, draw)
 
 
 def main(argv: list | None = None) -> None:
-    common.run(CLAIM, common.parser(__doc__), argv)
+    paper.run(CLAIM, paper.parser(__doc__), argv)
 
 
 if __name__ == '__main__':

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import ROOT
+from paper import ROOT
 from torch import Tensor, nn
 
 CELLS = ROOT / 'data/bccd_cells'
