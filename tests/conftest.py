@@ -1,11 +1,22 @@
 """What all tests share: models that are awake, and the settings they are built with."""
 import os
+from collections import Counter
 
 import pytest
 import torch
 from awake import awaken
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # pytest-xdist begins with files of many tests else
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first, so that no process waits for the last of them."""
+    slow = Counter(item.path for item in items if item.get_closest_marker('slow'))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture
