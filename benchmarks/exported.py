@@ -2,7 +2,7 @@
 
 SwinV2-T with awake random weights, one picture of noise, at windows 8 and 16 and two sizes. Each is
 timed alone in a process of its own: runtimes in one process keep threads that wait for each other's
-cores. `plain` is the model as it is defined, `parts` as it runs by itself, `file` onnxruntime with
+cores. `plain` is the model as it is defined, `itself` as it runs, `file` onnxruntime with
 `session.set_denormal_as_zero`, `file without` without it. Prints the table of docs/export.md.
 """
 import argparse
@@ -16,7 +16,7 @@ import timing
 import torch
 
 QUICK = dict(embed_dims=16, depths=(1, 1, 1, 1), num_heads=(1, 1, 1, 1))
-KINDS = ('plain', 'parts', 'file', 'file without')
+KINDS = ('plain', 'itself', 'file', 'file without')
 CASES = tuple((window, size) for window in (8, 16) for size in ((256, 256), (512, 640)))
 
 
