@@ -41,9 +41,24 @@ def leanest(names: dict[str, dict], key: str) -> str:
     return f'{float(mine) / min(others):.2f}x' if mine and others and min(others) else '-'
 
 
+def summary(rows: list[dict]) -> str:
+    """Our speed-up over the fastest peer, and share of the floor: workloads by modes."""
+    modes = groups(rows)
+    lines = ['### All settings', '', 'Speed-up over the fastest peer, and share of the floor:', '',
+             f'| workload | {" | ".join(modes)} |', '|' + '---|' * (len(modes) + 1)]
+    for workload in dict.fromkeys(row['workload'] for row in rows):
+        found = [modes[mode].get(workload, {}).get(OURS) for mode in modes]
+        cells = [f'{float(row["speedup"]):.2f}, {float(row["of_floor"]):.2f}'
+                 if row and row['speedup'] and row['of_floor'] else '-' for row in found]
+        lines.append(f'| {" | ".join([workload, *cells])} |')
+    averages = means(rows)
+    cells = [f'{averages[mode][0]:.2f}' if mode in averages else '-' for mode in modes]
+    return '\n'.join([*lines, f'| geometric mean | {" | ".join(cells)} |'])
+
+
 def tables(rows: list[dict]) -> str:
-    """For each mode a table of times and one of memory, in markdown."""
-    parts = []
+    """A summary, and for each mode a table of times and one of memory, in markdown."""
+    parts = [summary(rows)]
     for mode, workloads in groups(rows).items():
         names = list(dict.fromkeys(name for found in workloads.values() for name in found))
         heads = ['workload', *names, 'speed-up', 'of the floor', 'GFLOP/s']
@@ -88,18 +103,20 @@ def draw(rows: list[dict], file: Path) -> None:
     import matplotlib.pyplot as plt
 
     found = groups(rows)
-    figure, panels = plt.subplots(len(found), 1, figsize=(9, 2.6 * len(found)), squeeze=False,
-                                  sharex=False, layout='constrained')
+    lines = -(-len(found) // 2)
+    figure, panels = plt.subplots(lines, 2, figsize=(13, 2.2 * lines), squeeze=False,
+                                  layout='constrained')
     everyone = list(dict.fromkeys(row['name'] for row in rows))
     colours = dict(zip(everyone, plt.get_cmap('tab10').colors * 2))
     colours[FLOOR] = '0.75'
-    for panel, (mode, workloads) in zip(panels[:, 0], found.items()):
+    for panel, (mode, workloads) in zip(panels.flat, found.items()):
         bars(panel, workloads, everyone, colours)
         panel.set_title(mode, fontsize=9, loc='left')
         panel.set_ylabel('speed / fastest peer', fontsize=8)
         panel.axhline(1, color='black', linewidth=0.6)
         panel.tick_params(labelsize=7)
-    panels[0, 0].legend(fontsize=7, ncols=4)
+    for panel in panels.flat[len(found):]:
+        panel.axis('off')
     figure.savefig(file, dpi=110)
     plt.close(figure)
     print(f'{file}, {file.stat().st_size / 1000:.0f} kB')
@@ -120,7 +137,8 @@ def bars(panel, workloads: dict, everyone: list[str], colours: dict) -> None:
                       yerr=[[speed - low], [high - speed]], error_kw=dict(linewidth=0.7))
     panel.set_xticks(range(len(workloads)), list(workloads))
     handles, labels = panel.get_legend_handles_labels()
-    panel.legend(dict(zip(labels, handles)).values(), dict(zip(labels, handles)), fontsize=7)
+    panel.legend(dict(zip(labels, handles)).values(), dict(zip(labels, handles)), fontsize=7,
+                 loc='upper left')
 
 
 def report(table: list[Path] | None, page: Path, drawn: list[Path] | None) -> None:
