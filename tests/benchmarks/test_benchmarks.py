@@ -175,7 +175,7 @@ def test_an_exported_backbone_is_timed_alone_in_four_ways():
     done = checked(run_tool('benchmarks/exported.py', '--quick', '--threads', '1'))
     head, _, row, *_, machine = done.stdout.strip().splitlines()
     assert [cell.strip() for cell in head.split('|')[2:-1]] == [
-        'plain', 'parts', 'file', 'file without']
+        'plain', 'itself', 'file', 'file without']
     assert re.fullmatch(r'\| 4, 64 x 64( \| [\d.]+ \([\d.]+-[\d.]+\)){4} \|', row)
     assert '1 threads; torch' in machine and 'onnxruntime' in machine
 
