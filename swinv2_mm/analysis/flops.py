@@ -64,10 +64,7 @@ def multiply_adds(model: nn.Module, run) -> dict[str, int]:
     """Multiply-adds of `run()` in each submodule of `model`, by its dotted name; '' is the whole.
     """
     give_position_bias(model)
-    # With gradients, which cost nothing there, as without them a block may be run in parts that are
-    # no modules.
-    meta = next(model.parameters()).is_meta
-    with torch.set_grad_enabled(meta), no_autocast(), versions.flop_counter(model) as counter:
+    with torch.no_grad(), no_autocast(), versions.flop_counter(model) as counter:
         run()
     root = f'{type(model).__name__}.'
     found = {name.removeprefix(root): sum(operations.values()) // 2
