@@ -79,6 +79,42 @@ def test_bfloat16_is_read_and_written_and_nothing_else():
         assert ((a - b).abs() <= rounding * b.abs() + 1e-4 * b.abs().max()).all()
 
 
+def alone(v, added):
+    """What windows of one token give of v in bfloat16 and its bias, once it is rounded."""
+    qkv = torch.zeros(1, 1, len(v), 3)
+    qkv[..., 2] = v
+    layout = plan((1, len(v)), (1, 1), (0, 0), qkv)
+    added = torch.cat([torch.zeros(2), added])
+    return native.attend(qkv.bfloat16(), added, layout, torch.ones(1, 1, 1),
+                         torch.zeros(1, 1, 1)).flatten()
+
+
+def test_bfloat16_is_rounded_to_the_nearest_and_no_number_stays_none():
+    steps = 1 + torch.arange(4) * 2 ** -7
+    for half in (2 ** -8, -2 ** -8):  # as far from the one as from the other: to the even one
+        assert torch.equal(alone(steps, torch.tensor([half])), (steps + half).bfloat16())
+    widest = torch.tensor([2 ** 31 - 1], dtype=torch.int32).view(torch.float32)  # all its bits set
+    assert alone(steps, widest).isnan().all()
+
+
+def test_padding_takes_no_part_where_all_else_is_as_unlikely():
+    """Keys opposite to a query lie as low, at the least temperature, as what a seam lowers."""
+    qkv = torch.ones(1, 3, 3, 24)
+    qkv[..., :8] = -1
+    layout = plan((3, 3), (2, 2), (0, 0), qkv)
+    out = native.attend(qkv, torch.zeros(24), layout, torch.full((1, 1, 1), 100.),
+                        torch.full((1, 3, 3), 16.))
+    assert (out - 1).abs().max() < 8 * EPS
+
+
+def test_short_vectors_are_directions_too():
+    qkv, added, scale, table = inputs((4, 4), (4, 4), 1, 8)
+    layout = plan((4, 4), (4, 4), (0, 0), qkv)
+    out, short = (native.attend(x, 0 * added, layout, scale, table) for x in (
+        qkv, torch.cat([qkv[..., :16] * 2 ** -12, qkv[..., 16:]], -1)))
+    assert torch.equal(out, short)
+
+
 def test_two_runs_are_equal_bit_for_bit_and_threads_do_not_change_the_output():
     tensors = inputs((16, 16), (4, 4), 3, 16)
     layout = plan((16, 16), (4, 4), (2, 2), tensors[0])
