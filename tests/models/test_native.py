@@ -187,12 +187,13 @@ def test_the_norm_that_joins_the_trunk_is_that_of_float64(columns, dropped):
 
 
 @pytest.mark.parametrize('change', [
-    lambda norm: setattr(norm, 'bias', None), lambda norm: norm.double(),
+    lambda norm: setattr(norm, 'bias', None), torch.nn.Module.double, torch.nn.Module.bfloat16,
     lambda norm: norm.register_forward_hook(lambda module, inputs, out: 2 * out)],
-    ids=['no bias', 'float64', 'hook'])
+    ids=['no bias', 'float64', 'bfloat16', 'hook'])
 def test_a_norm_of_another_kind_is_left_alone(change):
     block = SwinTransformerV2('nano', window_size=4).layers[0].blocks[0]
     norm = block.norm1
+    torch.nn.init.normal_(norm.weight)  # it begins at 0, and a branch with it
     change(norm)
     x = torch.randn(2, 3, len(norm.weight), dtype=norm.weight.dtype)
     with torch.no_grad():
