@@ -108,14 +108,7 @@ def relative(path: Path) -> str:
 
 def fill(page: Path, name: str, text: str) -> None:
     """Put text between the two comments of a claim in a page."""
-    begin, end = f'<!-- claim: {name} begin -->', f'<!-- claim: {name} end -->'
-    before, found, rest = page.read_text().partition(begin)
-    _, ended, after = rest.partition(end)
-    if not found or not ended:
-        raise ValueError(f'{page} must hold {begin} and, after it, {end}, and does not: add them '
-                         'where the text is to stand.')
-    page.write_text(f'{before}{begin}\n{text}\n{end}{after}')
-    print(f'the claim {name} of {page} is filled in')
+    timing.fill(page, name, text, '<!-- claim: {} begin -->', '<!-- claim: {} end -->')
 
 
 def table(heads: Iterable, rows: Iterable[Iterable]) -> str:

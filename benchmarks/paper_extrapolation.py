@@ -113,8 +113,8 @@ def draw(rows: list[dict], path) -> None:
 
 
 CLAIM = paper.Claim('extrapolation', measure, ('trained', 'used', 'spacing'),
-                     ('trained', 'used', 'spacing', 'reach_trained', 'reach_used', 'ratio'),
-                     text, draw)
+                    ('trained', 'used', 'spacing', 'reach_trained', 'reach_used', 'ratio'),
+                    text, draw)
 
 
 def main(argv: list | None = None) -> None:

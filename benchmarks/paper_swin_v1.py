@@ -283,7 +283,7 @@ def draw(rows: list[dict], path: Path) -> None:
 
 
 CLAIM = paper.Claim('swin_v1', measure, ('task', 'backbone', 'seed', 'metric'), FIELDS, text, draw,
-                     packages=('onedl-mmdetection', 'onedl-mmsegmentation', 'mmaction2'))
+                    packages=('onedl-mmdetection', 'onedl-mmsegmentation', 'mmaction2'))
 
 
 def main(argv: list | None = None) -> None:

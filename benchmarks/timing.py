@@ -226,16 +226,18 @@ def read(paths: list[Path], keys: tuple[str, ...]) -> list[dict]:
     return [row for row in rows if row['run'] == last[tuple(row[k] for k in keys)]]
 
 
-def fill(page: Path, name: str, text: str) -> None:
-    """Put text between `<!-- table: NAME -->` and `<!-- end -->` of a page."""
-    begin, end = f'<!-- table: {name} -->', '<!-- end -->'
+def fill(page: Path, name: str, text: str, begin: str = '<!-- table: {} -->',
+         end: str = '<!-- end -->') -> None:
+    """Put text between two comments of a page, in which {} stands for the name; ValueError where
+    they are not there."""
+    begin, end = begin.format(name), end.format(name)
     before, found, rest = page.read_text().partition(begin)
     _, ended, after = rest.partition(end)
     if not found or not ended:
         raise ValueError(f'{page} must hold {begin} and, after it, {end}, and does not: add them '
-                         'where the table is to stand.')
+                         'where the text is to stand.')
     page.write_text(f'{before}{begin}\n{text}\n{end}{after}')
-    print(f'the table {name} of {page} is filled in')
+    print(f'{name} of {page} is filled in')
 
 
 def cell(row: dict | None) -> str:

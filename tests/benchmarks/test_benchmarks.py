@@ -249,6 +249,7 @@ def test_the_table_names_speed_ups_and_means_over_workloads_of_the_same_function
     timing.fill(page, 'backbone', backbone_report.tables(rows))
     text = page.read_text()
     assert '| w | 200 (190-210) | 50.0 (40.0-60.0) | 4 | 0.4 | 3 |' in text
+    assert '| w | 4.00, 0.40 |' in text  # of all settings
     assert '| w | 20 | 5 | 0.25x |' in text and 'geometric mean 2.00, least 1.00' in text
     assert 'a CPU, 2 threads; torch 2; timm 1.' in text
     assert text.startswith('a\n') and text.endswith('<!-- end -->\nb\n') and 'old' not in text
