@@ -647,6 +647,8 @@ struct Moments {
         const float none = (filled(columns) - columns) * mean * mean;
         scale = 1 / std::sqrt((sum(squares) - none) / columns + eps);
     }
+
+    Vec unit(Vec x) const { return (x - mean) * scale; }
 };
 
 // out = trunk + kept * ((x - mean) / sqrt(variance + eps) * weight + bias), row by row of (samples,
@@ -661,7 +663,7 @@ extern "C" void add_norm(const float* x, const float* weight, const float* kept,
         const float factor = kept[row / rows];
         for (long c = 0; c < columns; c += LANES) {
             const long n = std::min<long>(LANES, columns - c);
-            const Vec unit = (load(x + at + c, n) - of.mean) * of.scale;
+            const Vec unit = of.unit(load(x + at + c, n));
             store(out + at + c, load(trunk + at + c, n)
                   + factor * (unit * load(weight + c, n) + load(bias + c, n)), n);
         }
@@ -692,7 +694,7 @@ extern "C" void add_norm_backward(const float* x, const float* weight, const flo
                 Vec total{}, along{};
                 for (long c = 0; c < columns; c += LANES) {
                     const long n = std::min<long>(LANES, columns - c);
-                    const Vec unit = (load(x + at + c, n) - of.mean) * of.scale;
+                    const Vec unit = of.unit(load(x + at + c, n));
                     const Vec g = load(grad + at + c, n) * factor, inner = g * load(weight + c, n);
                     float *w = &some_weight[c], *b = &some_bias[c];
                     store(w, load(w) + g * unit);
@@ -703,7 +705,7 @@ extern "C" void add_norm_backward(const float* x, const float* weight, const flo
                 const float mean = sum(total) / columns, lean = sum(along) / columns;
                 for (long c = 0; c < columns; c += LANES) {
                     const long n = std::min<long>(LANES, columns - c);
-                    const Vec unit = (load(x + at + c, n) - of.mean) * of.scale;
+                    const Vec unit = of.unit(load(x + at + c, n));
                     const Vec inner = load(grad + at + c, n) * factor * load(weight + c, n);
                     store(grad_x + at + c, (inner - mean - unit * lean) * of.scale, n);
                 }

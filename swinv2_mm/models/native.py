@@ -144,14 +144,15 @@ def gelu_backward(x: Tensor, bias: Tensor, grad: Tensor, code=None) -> tuple[Ten
     return out, grad
 
 
-def add_norm(x: Tensor, branch: Tensor, norm: nn.LayerNorm, kept: Tensor | None = None) -> Tensor:
+def add_norm(x: Tensor, branch: Tensor, norm: nn.LayerNorm, kept: Tensor | None = None,
+             code=None) -> Tensor:
     """x + kept * norm(branch) for (B, ..., C) in float32, with gradients but no second ones.
 
     kept (B, 1, ...) is what `DropPath` multiplies a sample by.
     """
     kept = x.new_ones(len(x)) if kept is None else kept
     return _AddNorm.apply(x.contiguous(), branch.contiguous(), kept, norm.weight.contiguous(),
-                          norm.bias.contiguous(), norm.eps, library())
+                          norm.bias.contiguous(), norm.eps, code or library())
 
 
 class _AddNorm(torch.autograd.Function):
@@ -207,19 +208,17 @@ def library() -> ctypes.CDLL | None:
 
 def _load(path: Path) -> ctypes.CDLL:
     code = ctypes.CDLL(str(path))
-    pointer, number = ctypes.c_void_p, ctypes.c_int
-    same = [*[pointer] * 4, number, pointer]
-    count = ctypes.c_long
-    code.attend.argtypes = [*same, pointer, number]
-    code.attend_backward.argtypes = [*same, *[pointer] * 4, number]
-    code.gelu.argtypes = [*[pointer] * 3, count, count, number]
-    code.gelu_backward.argtypes = [*[pointer] * 4, count, count, number]
-    same = [*[pointer] * 3, ctypes.c_float, count, count, count]
-    code.add_norm.argtypes = [*same, *[pointer] * 3, number]
-    code.add_norm_backward.argtypes = [*same, *[pointer] * 4, number]
-    for name in ('attend', 'attend_backward', 'gelu', 'gelu_backward', 'add_norm',
-                 'add_norm_backward'):
-        getattr(code, name).restype = None
+    pointer, number, count = ctypes.c_void_p, ctypes.c_int, ctypes.c_long
+    map_ = [*[pointer] * 4, number, pointer]
+    norm = [*[pointer] * 3, ctypes.c_float, count, count, count]
+    for function, arguments in (
+            (code.attend, [*map_, pointer]),
+            (code.attend_backward, [*map_, *[pointer] * 4]),
+            (code.gelu, [*[pointer] * 3, count, count]),
+            (code.gelu_backward, [*[pointer] * 4, count, count]),
+            (code.add_norm, [*norm, *[pointer] * 3]),
+            (code.add_norm_backward, [*norm, *[pointer] * 4])):
+        function.argtypes, function.restype = [*arguments, number], None  # threads come last
     return code
 
 
@@ -298,7 +297,7 @@ def _compare_others(code, normal) -> Iterator[tuple]:
     inputs = x, normal(7, 20).requires_grad_(), *norm.parameters()
     for parameter in norm.parameters():
         parameter.data.copy_(normal(20))
-    found = _AddNorm.apply(*inputs[:2], kept, *inputs[2:], norm.eps, code)
+    found = add_norm(*inputs[:2], norm, kept, code)
     exact = x + kept * norm(inputs[1])
     names = 'norm', *(f'gradient of the norm, of its {name},'
                       for name in ('trunk', 'branch', 'weight', 'bias'))

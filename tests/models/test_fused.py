@@ -3,7 +3,6 @@
 Here on a CPU, where it is told that the kernels' interpreter is on but not allowed to start any;
 test_triton_attention.py runs the kernels themselves.
 """
-
 import pytest
 import torch
 from helpers import logged, needs
