@@ -98,7 +98,7 @@ def kernels(write: Writer) -> None:
         start = time.monotonic()
         trusted = fused.trusted(device, dtype, case[1], case[4])
         seconds = time.monotonic() - start
-        off, equal = kernel_cases.errors(*case, device)
+        off, equal = kernel_cases.errors(*case, device=device)
         bound = fused.BOUNDS[launch.precision(dtype) if dtype == torch.float32 else dtype]
         fine = trusted and equal and max(off) < bound
         wrong += [] if fine else [name]

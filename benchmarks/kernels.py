@@ -68,12 +68,12 @@ class Start(NamedTuple):
 
 class Code(NamedTuple):
     """registers of a thread; instructions that spill them; shared bytes and warps of a program;
-    instructions by the depth of the loops that they are in, spills likewise; matrix products."""
+    instructions by the loops that they are in, outer first, spills likewise; matrix products."""
 
     registers: int
     shared: int
     warps: int
-    depths: collections.Counter
+    loops: collections.Counter
     spills: collections.Counter
     products: collections.Counter
 
@@ -131,14 +131,14 @@ def read(result) -> Code:
     lines = instructions(text)
     return Code(int(re.search(r'REG:(\d+)', usage)[1]),
                 result.metadata.shared, result.metadata.num_warps,
-                collections.Counter(depth for depth, _ in lines),
-                collections.Counter(depth for depth, name in lines
+                collections.Counter(loops for loops, _ in lines),
+                collections.Counter(loops for loops, name in lines
                                     if name.startswith(('STL', 'LDL'))),
                 collections.Counter(name for _, name in lines if 'MMA' in name))
 
 
-def instructions(text: str) -> list[tuple[int, str]]:
-    """(depth of the loops that it is in, name) of each instruction of a disassembly."""
+def instructions(text: str) -> list[tuple[tuple[int, ...], str]]:
+    """(where the loops begin that it is in, name) of each instruction of a disassembly."""
     names, labels, jumps = [], {}, []
     for line in text.splitlines():
         label = re.match(r'\s*(\.L_x_\d+):', line)
@@ -154,19 +154,26 @@ def instructions(text: str) -> list[tuple[int, str]]:
     for at, label in jumps:
         if labels[label] < at:  # the end of a program jumps to itself for ever, and is no loop
             ends[labels[label]] = max(at, ends.get(labels[label], 0))
-    return [(sum(first <= i <= last for first, last in ends.items()), name)
+    return [(tuple(sorted(first for first, last in ends.items() if first <= i <= last)), name)
             for i, name in enumerate(names)]
 
 
-def cycles(start: Start, code: Code) -> float:
-    """To issue a kernel's instructions, for one window and head."""
+def cycles(start: Start, code: Code, longest: bool = False) -> float:
+    """To issue a kernel's instructions, for one window and head.
+
+    The forward kernel has two loops over keys, and runs the longer where logits may be large.
+    """
     windows, tokens = start.arguments['count'], start.arguments['N']
     walk, tiles = windows // start.arguments['step'], tokens // start.arguments.get('BLOCK', tokens)
     turns = {'forward_kernel': [1, walk, walk * tiles], 'rows_kernel': [1, tiles],
              'columns_kernel': [1, tiles]}.get(start.kernel, [1, walk])
+    loops = dict(code.loops)
+    if start.kernel == 'forward_kernel':
+        over_keys = sorted((path for path in loops if len(path) == 2), key=loops.get)
+        for path in over_keys[:-1] if longest else over_keys[1:]:
+            del loops[path]
     # deeper ones wait for something, once
-    whole = sum(number * turns[min(depth, len(turns) - 1)]
-                for depth, number in code.depths.items())
+    whole = sum(number * turns[min(len(path), len(turns) - 1)] for path, number in loops.items())
     return whole * start.programs * code.warps / 4 / (windows * HEADS)
 
 
@@ -179,9 +186,10 @@ def budget(side: int, arch: int = 90, dtype: torch.dtype = torch.bfloat16) -> li
         card.memory / card.processors / card.clock)
     rows = []
     # forward q, k, v and the output; backward these gradients besides, 5 products of matrices
-    for name, some, tensors, products in (('forward', found[:1], 4, 2),
-                                          ('backward', found[1:], 8, 5)):
-        issue = sum(cycles(*pair) for pair in some)
+    passes = [('forward', found[:1], 4, 2), ('forward, large logits', found[:1], 4, 2),
+              ('backward', found[1:], 8, 5)]
+    for name, some, tensors, products in passes if side > 8 else passes[::2]:
+        issue = sum(cycles(*pair, longest='large' in name) for pair in some)
         memory, matrices = tensors * moved, products * tokens ** 2 * WIDTH / card.products
         rows.append([
             f'{side} x {side}', name, max(code.registers for _, code in some),

@@ -111,9 +111,10 @@ def forward(qkv: Tensor, scale: Tensor, bias: Tensor, window: Sequence[int],
     lse = qkv.new_empty(*qkv.shape[:-1], call.heads, dtype=torch.float32)
     owners = call.heads * call.tiling.tokens // call.tiling.own
     step = call.splits(owners) if owners == call.heads else call.windows
-    call.start('forward_kernel', owners * step, qkv, out, lse,
-               call.fold(bias, qkv.dtype), scale.float().contiguous(), step=step,
-               OWN=call.tiling.own, BLOCK=call.tiling.block)
+    scale = scale.float().contiguous()
+    largest = LOG2E * (scale.flatten() + torch.linalg.vector_norm(bias.float(), math.inf, (1, 2)))
+    call.start('forward_kernel', owners * step, qkv, out, lse, call.fold(bias, qkv.dtype), scale,
+               largest, step=step, OWN=call.tiling.own, BLOCK=call.tiling.block)
     return out, lse
 
 

@@ -4,7 +4,8 @@ They read q, k, v where the dense layer left them, (B, *S, 3C), and write each t
 place: window, cyclic shift, padding and seam are arithmetic on addresses, and no logits reach
 memory. A program has one head and a tile of a window's queries, keys, or both. Where one tile holds
 a window, a program walks over many windows and keeps its bias; else over the tiles of one window,
-with an online softmax. Logits are in base 2, and worked out anew backward.
+with an online softmax, or without a maximum where the temperature bounds the logits. They are in
+base 2, and worked out anew backward.
 
     forward_kernel   the output, and log2 of the denominator of every softmax
     whole_kernel     all gradients, where one tile holds a window; else
@@ -26,42 +27,51 @@ from .sequential import COSINE_EPS
 LOG2E = tl.constexpr(1.4426950408889634)
 SEAM = tl.constexpr(windows.SEAM * 1.4426950408889634)
 EPS = tl.constexpr(COSINE_EPS)
+# Logits from -ROOM to ROOM are small: float32 sums their exponentials as they are.
+ROOM = tl.constexpr(48.)
 # These take any value without compiling anew.
 SIZES = ['heads', 'count', 'step', 'T', 'H', 'W', 'KT', 'KH', 'KW']
 
 
 @triton.jit
-def _axis(cell, place, size, shift, WINDOW: tl.constexpr):
-    """On one side: where a place of window `cell` is, and whether the shift took it round."""
-    padded = tl.cdiv(size, WINDOW) * WINDOW
-    at = cell * WINDOW + place + shift
-    return tl.where(at >= padded, at - padded, at), at >= padded
-
-
-@triton.jit
-def _tokens(window, i, T, H, W, KT, KH, KW, WT: tl.constexpr, WH: tl.constexpr, WW: tl.constexpr):
-    """Tokens i of a window: rows of their map, which are real, and their regions between seams."""
-    nh, nw = tl.cdiv(H, WH), tl.cdiv(W, WW)
-    y, y_round = _axis(window // nw % nh, i // WW % WH, H, KH, WH)
-    x, x_round = _axis(window % nw, i % WW, W, KW, WW)
-    row, real = y * W + x, (i < WT * WH * WW) & (y < H) & (x < W)
-    region = y_round.to(tl.int32) * 2 + x_round.to(tl.int32)
-    cell_t = window // (nh * nw) % tl.cdiv(T, WT)
-    if WT == 1:
-        row += cell_t * (H * W)
-    else:
-        t, t_round = _axis(cell_t, i // (WH * WW), T, KT, WT)
-        row, real, region = row + t * (H * W), real & (t < T), region + t_round.to(tl.int32) * 4
-    return row, real, region
-
-
-@triton.jit
 def _window(window, T, H, W, KT, KH, KW, WT: tl.constexpr, WH: tl.constexpr, WW: tl.constexpr):
-    """First row of a window's map, and whether padding or what the shift took round is in it."""
+    """Row of a window's first token, its place along each side, and whether it reaches an end."""
     nt, nh, nw = tl.cdiv(T, WT), tl.cdiv(H, WH), tl.cdiv(W, WW)
-    edge = (window % nw * WW + WW + KW > W) | (window // nw % nh * WH + WH + KH > H)
-    edge = edge | (window // (nh * nw) % nt * WT + WT + KT > T)
-    return (window // (nt * nh * nw)).to(tl.int64) * T * H * W, edge
+    y = window // nw
+    t = y // nh
+    image = t // nt
+    t0, y0, x0 = (t - image * nt) * WT + KT, (y - t * nh) * WH + KH, (window - y * nw) * WW + KW
+    first = image.to(tl.int64) * T * H * W + (t0 * H + y0) * W + x0
+    return first, t0, y0, x0, (t0 + WT > T) | (y0 + WH > H) | (x0 + WW > W)
+
+
+@triton.jit
+def _side(place, start, size, WINDOW: tl.constexpr):
+    """Along one side of a window: what the shift took round, and what is no padding."""
+    end = tl.cdiv(size, WINDOW) * WINDOW - start
+    return place >= end, (place >= end) | (place < size - start)
+
+
+@triton.jit
+def _tokens(i, t0, y0, x0, T, H, W, WT: tl.constexpr, WH: tl.constexpr, WW: tl.constexpr,
+            EDGES: tl.constexpr):
+    """Tokens i of a window: rows from its first, which are real, and their regions between seams.
+
+    Where there are no edges it is the same for all windows, and worked out once.
+    """
+    t, y, x = i // (WH * WW), i // WW % WH, i % WW
+    row, real, region = (t * H + y) * W + x, i < WT * WH * WW, tl.zeros_like(i)
+    if EDGES:
+        y_round, y_real = _side(y, y0, H, WH)
+        x_round, x_real = _side(x, x0, W, WW)
+        row -= tl.where(y_round, tl.cdiv(H, WH) * WH * W, 0)
+        row -= tl.where(x_round, tl.cdiv(W, WW) * WW, 0)
+        real, region = real & y_real & x_real, y_round.to(tl.int32) * 2 + x_round.to(tl.int32)
+        if WT > 1:
+            t_round, t_real = _side(t, t0, T, WT)
+            row -= tl.where(t_round, tl.cdiv(T, WT) * WT * H * W, 0)
+            real, region = real & t_real, region + t_round.to(tl.int32) * 4
+    return row, real, region
 
 
 @triton.jit
@@ -111,6 +121,20 @@ def _logits(q, k, bias, region_i, region_j, real_j, edge, EDGES: tl.constexpr, P
 
 
 @triton.jit
+def _add(total, mean, p, v, P: tl.constexpr):
+    """Sums of weights, and of what they average, with a tile more of both.
+
+    In half precision matrix units sum the weights, rounded as they average, in 16 columns alike.
+    """
+    p = p.to(v.dtype)
+    if v.dtype == tl.float32:
+        total += tl.sum(p, 1)[:, None]
+    else:
+        total += tl.dot(p, tl.full((v.shape[0], 16), 1., tl.float32).to(v.dtype))
+    return total, mean + tl.dot(p, v, input_precision=P)
+
+
+@triton.jit
 def _along_length(grad, x, inverse):
     """Gradient of x from that of its unit vector."""
     unit = x.to(tl.float32) * inverse[:, None]
@@ -118,7 +142,7 @@ def _along_length(grad, x, inverse):
 
 
 @triton.jit(do_not_specialize=SIZES)
-def forward_kernel(qkv, out, lse, bias, scale, heads, count, step, T, H, W, KT, KH, KW,
+def forward_kernel(qkv, out, lse, bias, scale, largest, heads, count, step, T, H, W, KT, KH, KW,
                    d: tl.constexpr, D: tl.constexpr, WT: tl.constexpr, WH: tl.constexpr,
                    WW: tl.constexpr, N: tl.constexpr, OWN: tl.constexpr, BLOCK: tl.constexpr,
                    EDGES: tl.constexpr, MASKED: tl.constexpr, P: tl.constexpr):
@@ -130,29 +154,41 @@ def forward_kernel(qkv, out, lse, bias, scale, heads, count, step, T, H, W, KT, 
     biases = bias + head.to(tl.int64) * N * N + i[:, None] * N + j[None, :]
     if N == BLOCK:
         b = tl.load(biases)
+    # Exponentials of small logits are summed without their maximum; float16 has no room for it.
+    ALWAYS: tl.constexpr = N == BLOCK or out.dtype.element_ty == tl.float16
+    large = 1
+    if not ALWAYS:
+        large = (tl.load(largest + head) > ROOM).to(tl.int32)
     for window in range(tl.program_id(0) // (heads * tiles), count, step):
-        first, edge = _window(window, T, H, W, KT, KH, KW, WT, WH, WW)
-        row, real, region = _tokens(window, i, T, H, W, KT, KH, KW, WT, WH, WW)
+        first, t0, y0, x0, edge = _window(window, T, H, W, KT, KH, KW, WT, WH, WW)
+        row, real, region = _tokens(i, t0, y0, x0, T, H, W, WT, WH, WW, EDGES)
         place = qkv + first * (3 * C) + head * d
-        q = _load(place, row, real, 3 * C, d, D, MASKED)
-        q = _scaled(q, _inverse_length(q) * inverse_temperature)
-        top = tl.full((OWN,), -1e30, tl.float32)  # finite: a tile may be all padding
-        total, mean = tl.zeros((OWN,), tl.float32), tl.zeros((OWN, D), tl.float32)
-        for start in range(0, N, BLOCK):
-            row_j, real_j, region_j = row, real, region
-            if N > BLOCK:
-                row_j, real_j, region_j = _tokens(
-                    window, start + j, T, H, W, KT, KH, KW, WT, WH, WW)
-                b = tl.load(biases + start)
-            k = _load(place + C, row_j, real_j, 3 * C, d, D, MASKED)
-            v = _load(place + 2 * C, row_j, real_j, 3 * C, d, D, MASKED)
-            s = _logits(q, _scaled(k, _inverse_length(k)), b, region, region_j, real_j, edge,
-                        EDGES, P)
-            new = tl.maximum(top, tl.max(s, 1))
-            p, shrink = tl.exp2(s - new[:, None]), tl.exp2(top - new)
-            total = total * shrink + tl.sum(p, 1)
-            mean = mean * shrink[:, None] + tl.dot(p.to(v.dtype), v, input_precision=P)
-            top = new
+        x = _load(place, row, real, 3 * C, d, D, MASKED)
+        q = _scaled(x, _inverse_length(x) * inverse_temperature)
+        top = tl.zeros((OWN,), tl.float32)
+        total = tl.zeros((OWN, 1 if x.dtype == tl.float32 else 16), tl.float32)
+        mean = tl.zeros((OWN, D), tl.float32)
+        for LARGE in tl.static_range(ALWAYS, 2):  # one of two loops is run
+            if large == LARGE:
+                if LARGE:
+                    top -= 1e30  # finite: a tile may be all padding
+                for start in range(0, N, BLOCK):
+                    row_j, real_j, region_j = row, real, region
+                    if N > BLOCK:
+                        row_j, real_j, region_j = _tokens(
+                            start + j, t0, y0, x0, T, H, W, WT, WH, WW, EDGES)
+                        b = tl.load(biases + start)
+                    k = _load(place + C, row_j, real_j, 3 * C, d, D, MASKED)
+                    v = _load(place + 2 * C, row_j, real_j, 3 * C, d, D, MASKED)
+                    s = _logits(q, _scaled(k, _inverse_length(k)), b, region, region_j, real_j,
+                                edge, EDGES, P)
+                    if LARGE:
+                        new = tl.maximum(top, tl.max(s, 1))
+                        shrink = tl.exp2(top - new)
+                        total, mean, top = total * shrink[:, None], mean * shrink[:, None], new
+                        s -= top[:, None]
+                    total, mean = _add(total, mean, tl.exp2(s), v, P)
+        total = tl.max(total, 1)
         mean = mean * (1 / total)[:, None]  # one division a row
         _store(out + first * C + head * d, row, real, mean, C, d, D, MASKED)
         tl.store(lse + (first + row) * heads + head, top + tl.log2(total), mask=real)
@@ -169,8 +205,8 @@ def whole_kernel(qkv, grad, lse, bias, scale, grad_qkv, part_bias, part_scale, h
     square = i[:, None] * N + i[None, :]
     sum_bias, sum_scale = tl.zeros((N, N), tl.float32), 0.
     for window in range(split, count, step):
-        first, edge = _window(window, T, H, W, KT, KH, KW, WT, WH, WW)
-        row, real, region = _tokens(window, i, T, H, W, KT, KH, KW, WT, WH, WW)
+        first, t0, y0, x0, edge = _window(window, T, H, W, KT, KH, KW, WT, WH, WW)
+        row, real, region = _tokens(i, t0, y0, x0, T, H, W, WT, WH, WW, EDGES)
         place, to = qkv + first * (3 * C) + head * d, grad_qkv + first * (3 * C) + head * d
         q = _load(place, row, real, 3 * C, d, D, MASKED)
         k = _load(place + C, row, real, 3 * C, d, D, MASKED)
@@ -214,8 +250,8 @@ def rows_kernel(qkv, grad, out, lse, bias, scale, grad_qkv, delta, lengths, part
     i, j = tile * OWN + tl.arange(0, OWN), tl.arange(0, BLOCK)
     inverse_temperature = tl.load(scale + head)
     biases = bias + head.to(tl.int64) * N * N + i[:, None] * N + j[None, :]
-    first, edge = _window(window, T, H, W, KT, KH, KW, WT, WH, WW)
-    row, real, region = _tokens(window, i, T, H, W, KT, KH, KW, WT, WH, WW)
+    first, t0, y0, x0, edge = _window(window, T, H, W, KT, KH, KW, WT, WH, WW)
+    row, real, region = _tokens(i, t0, y0, x0, T, H, W, WT, WH, WW, EDGES)
     place = qkv + first * (3 * C) + head * d
     q = _load(place, row, real, 3 * C, d, D, MASKED)
     g = _load(grad + first * C + head * d, row, real, C, d, D, MASKED)
@@ -229,7 +265,8 @@ def rows_kernel(qkv, grad, out, lse, bias, scale, grad_qkv, delta, lengths, part
     q_scaled = _scaled(q, q_inverse * (inverse_temperature * LOG2E))
     grad_q = tl.zeros((OWN, D), tl.float32)
     for start in range(0, N, BLOCK):
-        row_j, real_j, region_j = _tokens(window, start + j, T, H, W, KT, KH, KW, WT, WH, WW)
+        row_j, real_j, region_j = _tokens(
+            start + j, t0, y0, x0, T, H, W, WT, WH, WW, EDGES)
         k = _load(place + C, row_j, real_j, 3 * C, d, D, MASKED)
         v = _load(place + 2 * C, row_j, real_j, 3 * C, d, D, MASKED)
         k_inverse = _inverse_length(k)
@@ -259,8 +296,8 @@ def columns_kernel(qkv, grad, lse, bias, scale, grad_qkv, delta, q_lengths, k_le
     i, j = tl.arange(0, BLOCK), tile * OWN + tl.arange(0, OWN)
     inverse_temperature = tl.load(scale + head)
     biases = bias + head.to(tl.int64) * N * N + i[:, None] * N + j[None, :]
-    first, edge = _window(window, T, H, W, KT, KH, KW, WT, WH, WW)
-    row_j, real_j, region_j = _tokens(window, j, T, H, W, KT, KH, KW, WT, WH, WW)
+    first, t0, y0, x0, edge = _window(window, T, H, W, KT, KH, KW, WT, WH, WW)
+    row_j, real_j, region_j = _tokens(j, t0, y0, x0, T, H, W, WT, WH, WW, EDGES)
     place = qkv + first * (3 * C) + head * d
     k = _load(place + C, row_j, real_j, 3 * C, d, D, MASKED)
     v = _load(place + 2 * C, row_j, real_j, 3 * C, d, D, MASKED)
@@ -269,7 +306,8 @@ def columns_kernel(qkv, grad, lse, bias, scale, grad_qkv, delta, q_lengths, k_le
     k_scaled = _scaled(k, k_inverse * (inverse_temperature * LOG2E))
     grad_k, grad_v = tl.zeros((OWN, D), tl.float32), tl.zeros((OWN, D), tl.float32)
     for start in range(0, N, BLOCK):
-        row, real, region = _tokens(window, start + i, T, H, W, KT, KH, KW, WT, WH, WW)
+        row, real, region = _tokens(
+            start + i, t0, y0, x0, T, H, W, WT, WH, WW, EDGES)
         q = _load(place, row, real, 3 * C, d, D, MASKED)
         g = _load(grad + first * C + head * d, row, real, C, d, D, MASKED)
         at = (first + row) * heads + head
@@ -306,9 +344,9 @@ def bias_kernel(qkv, grad, lse, bias, scale, delta, q_lengths, k_lengths, part_b
     b = tl.load(bias + head.to(tl.int64) * N * N + square)
     sum_bias = tl.zeros((BLOCK, BLOCK), tl.float32)
     for window in range(split, count, step):
-        first, edge = _window(window, T, H, W, KT, KH, KW, WT, WH, WW)
-        row, real, region = _tokens(window, i, T, H, W, KT, KH, KW, WT, WH, WW)
-        row_j, real_j, region_j = _tokens(window, j, T, H, W, KT, KH, KW, WT, WH, WW)
+        first, t0, y0, x0, edge = _window(window, T, H, W, KT, KH, KW, WT, WH, WW)
+        row, real, region = _tokens(i, t0, y0, x0, T, H, W, WT, WH, WW, EDGES)
+        row_j, real_j, region_j = _tokens(j, t0, y0, x0, T, H, W, WT, WH, WW, EDGES)
         place = qkv + first * (3 * C) + head * d
         q = _load(place, row, real, 3 * C, d, D, MASKED)
         k = _load(place + C, row_j, real_j, 3 * C, d, D, MASKED)

@@ -17,7 +17,7 @@ from swinv2_mm.models import fused, launch, sequential, triton_attention
 from swinv2_mm.models.attention import WindowAttention, _attend
 from swinv2_mm.models.windows import fit_window, plan
 
-# name: (batch and map), window, shift, heads, channels of a head, dtype
+# name: (batch and map), window, shift, heads, channels of a head, dtype, 1 / tau of the last head
 CASES = {
     'whole': ((2, 8, 4), (4, 4), (0, 0), 2, 16, 'float32'),
     'padded and shifted': ((2, 7, 6), (4, 4), (2, 2), 2, 16, 'float32'),
@@ -28,6 +28,7 @@ CASES = {
     'wide head': ((1, 6, 6), (4, 4), (2, 2), 1, 128, 'float32'),
     'tiles': ((1, 11, 9), (9, 9), (4, 4), 1, 32, 'float32'),
     'wide tiles': ((1, 13, 10), (10, 10), (5, 5), 3, 32, 'bfloat16'),
+    'large logits': ((1, 7, 9), (7, 7), (0, 3), 2, 32, 'float32', 250),
     'video': ((1, 3, 5, 6), (2, 3, 4), (1, 1, 2), 1, 16, 'float32'),
     'bfloat16': ((1, 6, 7), (4, 4), (2, 2), 2, 32, 'bfloat16'),
     'float16': ((1, 6, 7), (4, 4), (2, 2), 2, 32, 'float16'),
@@ -48,13 +49,14 @@ def mend_products_of_bfloat16():
         self, widened(a), widened(b), *rest)
 
 
-def errors(shape, window, shift, heads, width, dtype, device='cpu'):
+def errors(shape, window, shift, heads, width, dtype, last_scale=None, device='cpu'):
     generator, dtype = torch.Generator().manual_seed(0), getattr(torch, dtype)
     window, shift = fit_window(shape[1:], window, shift)
     area, channels = math.prod(window), heads * width
     qkv = torch.randn(*shape, 3 * channels, generator=generator).to(device, dtype)
     grad = torch.randn(*shape, channels, generator=generator).to(device, dtype)
     scale = (10 * torch.rand(heads, 1, 1, generator=generator) + 5).to(device)
+    scale[-1] = last_scale or scale[-1]
     bias = (16 * torch.rand(heads, area, area, generator=generator)).to(device)
 
     def run():

@@ -1,4 +1,6 @@
 """The kernels' machine code for cards that are not here; benchmarks/kernels.py reads it."""
+from collections import Counter
+
 import pytest
 import torch
 
@@ -16,8 +18,15 @@ NAMES = {SMALL: ['forward_kernel', 'whole_kernel'],
 
 
 # Of a loop's instructions; for these no tile was found that holds all it needs: docs/speed.md.
-SPILLS = {('columns_kernel', 32, 90): 0.04, ('columns_kernel', 128, 90): 0.10,
-          ('bias_kernel', 128, 90): 0.03}
+SPILLS = {('columns_kernel', 32, 90): 0.041, ('columns_kernel', 128, 90): 0.081,
+          ('bias_kernel', 128, 90): 0.049}
+
+
+def by_depth(loops):
+    counts = Counter()
+    for path, number in loops.items():
+        counts[len(path)] += number
+    return counts
 
 
 def compiled(window, width, dtype, arch, seams):
@@ -32,8 +41,8 @@ def compiled(window, width, dtype, arch, seams):
         code = kernels.read(kernels.compiled(start, arch))
         where = f'{start.kernel} {window} {width} {dtype} sm_{arch}: {code}'
         share = SPILLS.get((start.kernel, width, arch), 0.01)
-        assert all(number <= share * code.depths[depth]
-                   for depth, number in code.spills.items() if depth), where
+        assert all(number <= share * by_depth(code.loops)[depth]
+                   for depth, number in by_depth(code.spills).items() if depth), where
         assert code.residents(kernels.CARDS[arch]) >= 2, where
         assert code.products, where
         yield start, code
@@ -64,11 +73,11 @@ def test_float32_is_multiplied_as_exactly_as_torch_is_asked_to():
     assert products['highest'] == [3 * n for n in products['high']]
 
 
-# What is reached; the aim was 1.3. docs/speed.md says where the rest goes.
-REACHED = {(8, 'forward'): 1.3, (8, 'backward'): 1.3, (16, 'forward'): 1.5, (16, 'backward'): 2.85}
+# What is reached where the aim, 1.3, is not; docs/speed.md says where the rest goes.
+REACHED = {(16, 'forward, large logits'): 1.55, (16, 'backward'): 2.55}
 
 
 @pytest.mark.parametrize('side', [8, 16])
 def test_instructions_take_no_longer_than_they_did(side):
     for row in kernels.budget(side):
-        assert float(row[-1]) <= REACHED[side, row[1]], row
+        assert float(row[-1]) <= REACHED.get((side, row[1]), 1.3), row

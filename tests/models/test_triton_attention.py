@@ -20,7 +20,7 @@ SCRIPT = Path(__file__).with_name('kernel_cases.py')
 # softmax, its gradient, and the results: a few half units of the last place each.
 BOUND = {'float32': 2e-5, 'float16': 4 * 2 ** -10, 'bfloat16': 4 * 2 ** -7}
 CASES = ['whole', 'padded and shifted', 'oblong', 'shrunk', 'one token', 'narrow head', 'wide head',
-         'tiles', 'wide tiles', 'video', 'bfloat16', 'float16']
+         'tiles', 'wide tiles', 'large logits', 'video', 'bfloat16', 'float16']
 
 
 @pytest.fixture(scope='module')
