@@ -1,4 +1,5 @@
 """What all tests share: models that are awake, and the settings they are built with."""
+import gc
 import os
 from collections import Counter
 
@@ -11,6 +12,7 @@ from mmengine.registry import DefaultScope
 
 def pytest_configure(config):
     config.option.loadscopereorder = False  # pytest-xdist begins with files of many tests else
+    gc.set_threshold(100_000, 20, 20)  # to look at all that the libraries hold takes half a second
 
 
 def pytest_collection_modifyitems(items):
@@ -28,7 +30,9 @@ def awake():
 @pytest.fixture(autouse=True, scope='session')
 def own_compiled_code(tmp_path_factory):
     """No test runs what another run compiled, perhaps for other instructions of this processor."""
-    os.environ['TORCHINDUCTOR_CACHE_DIR'] = str(tmp_path_factory.mktemp('compiled'))
+    base = tmp_path_factory.getbasetemp()
+    run = base.parent if os.environ.get('PYTEST_XDIST_WORKER') else base
+    os.environ['TORCHINDUCTOR_CACHE_DIR'] = str(run / 'compiled')
 
 
 @pytest.fixture

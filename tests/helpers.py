@@ -180,6 +180,7 @@ def shrink(model_cfg):
     """Fewer proposals, so that a step on a CPU takes a second; in place."""
     model_cfg.train_cfg.rpn_proposal.update(nms_pre=100, max_per_img=50)
     model_cfg.test_cfg.rpn.update(nms_pre=100, max_per_img=5)
+    model_cfg.test_cfg.rcnn.max_per_img = 5
     stages = model_cfg.train_cfg.rcnn
     for stage in stages if isinstance(stages, list) else [stages]:
         stage.sampler.num = 8

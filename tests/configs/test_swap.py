@@ -3,7 +3,7 @@ from pathlib import Path
 
 import mmseg
 import pytest
-from helpers import ROOT, checked, make_shapes, run_tool
+from helpers import ROOT, checked, make_shapes, run_tool, shrink
 from mmengine.config import Config
 from mmengine.utils import is_installed
 
@@ -72,6 +72,7 @@ def shortened(cfg, root, name):
     if name == 'shapes_instance':
         for head in ('bbox_head', 'mask_head'):
             cfg.model.roi_head[head].num_classes = classes
+        shrink(cfg.model)
     if name == 'shapes_semantic':
         cfg.model.data_preprocessor.size = (32, 32)
     cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=2, val_interval=2)
