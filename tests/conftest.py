@@ -15,6 +15,10 @@ def pytest_configure(config):
     gc.set_threshold(100_000, 20, 20)  # to look at all that the libraries hold takes half a second
 
 
+def pytest_collection_finish():
+    gc.freeze()  # what is imported by now is no garbage, for which each data set looks
+
+
 def pytest_collection_modifyitems(items):
     """Files with slow tests come first, so that no process waits for the last of them."""
     slow = Counter(item.path for item in items if item.get_closest_marker('slow'))
@@ -47,13 +51,16 @@ def quick_compiler(monkeypatch):
     cpu_vec_isa.valid_vec_isa_list.cache_clear()
 
 
-@pytest.fixture(autouse=True)
-def own_scope():
-    """No test leaves its default scope to the next: mmengine takes the newest of a process."""
+def scopes_put_back():
+    """Nobody leaves a default scope to the next: mmengine takes the newest of a process."""
     before = dict(DefaultScope._instance_dict)
     yield
     DefaultScope._instance_dict.clear()
     DefaultScope._instance_dict.update(before)
+
+
+of_test = pytest.fixture(autouse=True, name='scopes_of_test')(scopes_put_back)
+of_file = pytest.fixture(autouse=True, name='scopes_of_file', scope='module')(scopes_put_back)
 
 
 @pytest.fixture(autouse=True)
