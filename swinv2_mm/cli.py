@@ -13,7 +13,7 @@ TOOLS = {
     'export': 'export.export_onnx',
     'convert': 'apis.conversion.convert',
     'publish': 'apis.conversion.publish',
-    'check': 'datasets.checks.report',
+    'check': 'apis.check',
     'labels': 'datasets.converters.labels',
     'new': 'apis.new',
     'voc-to-coco': 'datasets.converters.voc_to_coco',

@@ -15,7 +15,7 @@ import matplotlib
 import torch
 
 from swinv2_mm.analysis import trained
-from swinv2_mm.apis import launch, model_inputs
+from swinv2_mm.apis import model_inputs, overrides
 from swinv2_mm.engine.activations import Amplitude, Amplitudes, first_above
 from swinv2_mm.export.checks import pictures
 from swinv2_mm.utils import entry
@@ -36,7 +36,7 @@ def parse_args(argv: list | None = None):
                         help='say which block is the first with a magnitude above it (10000)')
     parser.add_argument('--out', type=Path, help='PNG to draw')
     parser.add_argument('--json', type=Path, help='file to write the numbers to')
-    parser.add_argument('--cfg-options', nargs='+', action=launch.Options, default={},
+    parser.add_argument('--cfg-options', nargs='+', action=overrides.Options, default={},
                         metavar='KEY=VALUE', help='override settings of the config')
     return parser.parse_args(argv)
 

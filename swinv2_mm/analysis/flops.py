@@ -16,7 +16,7 @@ from unittest import mock
 import torch
 from torch import nn
 
-from swinv2_mm.apis import launch, model_inputs
+from swinv2_mm.apis import model_inputs, overrides
 from swinv2_mm.models.attention import WindowAttention
 from swinv2_mm.utils import entry, versions
 
@@ -32,7 +32,7 @@ def parse_args(argv: list | None = None):
                         'at; segmentation: what it trains on)')
     parser.add_argument('--depth', type=int, default=1, help='levels of modules to list (1)')
     parser.add_argument('--json', action='store_true', help='print JSON instead of tables')
-    parser.add_argument('--cfg-options', nargs='+', action=launch.Options, default={},
+    parser.add_argument('--cfg-options', nargs='+', action=overrides.Options, default={},
                         metavar='KEY=VALUE', help='override settings of the configs')
     return parser.parse_args(argv)
 

@@ -21,7 +21,7 @@ from torch import nn
 from swinv2_mm import SwinTransformerV2, SwinTransformerV2Video
 from swinv2_mm.analysis import memory_trace
 from swinv2_mm.analysis.memory_trace import Held, Step
-from swinv2_mm.apis import launch, model_inputs
+from swinv2_mm.apis import model_inputs, overrides
 from swinv2_mm.utils import entry, versions
 from swinv2_mm.utils.errors import UserError
 
@@ -197,7 +197,7 @@ def parse_args(argv: list | None = None):
                         help='attention a few windows at a time (always so in this package)')
     parser.add_argument('--card', type=float, metavar='GB', help='find rungs that fit this card')
     parser.add_argument('--device', choices=['cuda', 'cpu'], default='cuda')
-    parser.add_argument('--cfg-options', nargs='+', action=launch.Options, default={},
+    parser.add_argument('--cfg-options', nargs='+', action=overrides.Options, default={},
                         metavar='KEY=VALUE', help='override settings of the config')
     return parser.parse_args(argv)
 

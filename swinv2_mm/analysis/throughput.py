@@ -16,7 +16,7 @@ import time
 
 import torch
 
-from swinv2_mm.apis import launch, model_inputs
+from swinv2_mm.apis import model_inputs, overrides
 from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError
 
@@ -38,7 +38,7 @@ def parse_args(argv: list | None = None):
     parser.add_argument('--runs', type=int, default=10, help='timed runs of each (10)')
     parser.add_argument('--warm-up', type=int, default=3, help='runs before them (3)')
     parser.add_argument('--json', action='store_true', help='print JSON instead of a table')
-    parser.add_argument('--cfg-options', nargs='+', action=launch.Options, default={},
+    parser.add_argument('--cfg-options', nargs='+', action=overrides.Options, default={},
                         metavar='KEY=VALUE', help='override settings of the configs')
     args = parser.parse_args(argv)
     for name in ('batch_size', 'runs'):

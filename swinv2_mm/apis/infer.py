@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from swinv2_mm.apis import launch
+from swinv2_mm.apis import overrides
 from swinv2_mm.apis.inference import models, sources
 from swinv2_mm.apis.inference.inputs import shown
 from swinv2_mm.apis.inference.results import Film, Folder, Full
@@ -52,7 +52,7 @@ def parse_args():
                         'after this many frames; a camera runs until Ctrl-C without it')
     parser.add_argument('--max-pixels', type=int, default=MAX_PIXELS, metavar='N', help='leave out '
                         f'pictures and videos of more, width times height ({MAX_PIXELS:,})')
-    parser.add_argument('--cfg-options', nargs='+', action=launch.Options, default={},
+    parser.add_argument('--cfg-options', nargs='+', action=overrides.Options, default={},
                         metavar='KEY=VALUE', help='override settings of the config')
     return parser.parse_args()
 

@@ -3,14 +3,12 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import difflib
 import os
-import re
 import sys
 from pathlib import Path
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.device import get_device
 
 from swinv2_mm.apis import overrides
@@ -20,69 +18,13 @@ from swinv2_mm.utils import versions
 from swinv2_mm.utils.errors import UserError, check_file
 
 
-class Options(DictAction):
-    """mmengine's KEY=VALUE arguments, with a sentence for one that is not."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        for value in values:
-            if '=' not in value:
-                parser.error(f'{option_string} takes KEY=VALUE, got {value!r}: put = between the '
-                             'name of a setting and its value, without spaces.')
-        super().__call__(parser, namespace, values, option_string)
-
-
-def override(cfg: Config, options: dict, testing: bool | None = None,
-             rules: dict[str, str] | None = None) -> None:
-    """Merge settings KEY: VALUE into a config, in place.
-
-    A name that is not there is a new setting, but one that a name beside it resembles closely is
-    taken for a slip, which mmengine would add without a word and nothing would ever read. Where
-    there is a `type`, its constructor knows better, and says so itself. Options that nothing reads
-    are refused or told; `testing` says for which tool, `rules` what its other arguments overrule.
-    """
-    for key in options:
-        beside, names = cfg._cfg_dict, key.split('.')
-        for depth, name in enumerate(names):
-            if isinstance(beside, (list, tuple)):
-                if not name.isdigit():
-                    here = '.'.join(names[:depth])
-                    raise UserError(f'--cfg-options {key}: {here} is a list of {len(beside)}: give '
-                                    f'the number of one, such as {here}.0.'
-                                    f'{".".join(names[depth:])}.')
-                if int(name) >= len(beside):
-                    break  # mmengine has a sentence for it
-                beside = beside[int(name)]
-            elif not isinstance(beside, dict):
-                break  # so it has for a setting below a number or None
-            elif name in beside:
-                beside = beside[name]
-            elif 'type' not in beside and (meant := _slip_of(name, beside)):
-                there = '.'.join([*names[:depth], meant])
-                raise UserError(
-                    f'--cfg-options {key}: the config has {there!r} and nothing of the name '
-                    f'{name!r}: mend it, or put a new setting so named into a config file.')
-            else:
-                break
-    overrides.refuse_unread(cfg, options)
-    before = overrides.snapshot(cfg) if options else cfg
-    cfg.merge_from_dict(options)
-    if testing is not None and options:
-        overrides.tell_unread(before, cfg, options, testing, rules or {})
-
-
-def _slip_of(name: str, names) -> str | None:
-    """The one of `names` that `name` seems to be a slip of; layer1 is none of layer2."""
-    near = difflib.get_close_matches(name, map(str, names), n=1, cutoff=0.88)
-    return near[0] if near and re.sub(r'\d', '', near[0]) != re.sub(r'\d', '', name) else None
-
-
 def parser(description: str) -> argparse.ArgumentParser:
     """The arguments that training and testing share."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument('config', help='path of the config')
     parser.add_argument('--work-dir', help='folder for logs and checkpoints '
                         '(default: work_dirs/NAME_OF_THE_CONFIG)')
-    parser.add_argument('--cfg-options', nargs='+', action=Options, default={},
+    parser.add_argument('--cfg-options', nargs='+', action=overrides.Options, default={},
                         metavar='KEY=VALUE', help='override settings of the config, for example '
                         'train_dataloader.batch_size=4 model.backbone.window_size="[16,16,16,8]"')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
@@ -121,8 +63,8 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.launcher = args.launcher
     if cfg.get('compile'):
         versions.require('torch.compile of this backbone', 'take `compile` out of the config')
-    override(cfg, args.cfg_options, testing=hasattr(args, 'checkpoint'),
-             rules=overrides.overruled(vars(args)))
+    overrides.override(cfg, args.cfg_options, testing=hasattr(args, 'checkpoint'),
+                       rules=overrides.overruled(vars(args)))
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(
         Path('work_dirs') / Path(args.config).stem)
     if cfg.launcher == 'pytorch' and get_device() == 'cpu':

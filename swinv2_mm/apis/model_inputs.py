@@ -12,7 +12,7 @@ from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
-from swinv2_mm.apis import launch
+from swinv2_mm.apis import overrides
 from swinv2_mm.utils.errors import UserError, check_file
 
 # Published FLOPs of detectors on COCO are of this size, and none that a short side of 800 and a
@@ -31,7 +31,7 @@ def read(path: str, options: dict | None = None) -> Config:
     check_file(path, 'config', 'give the path of a config file, such as '
                'configs/cls/swinv2_t_w8_256.py')
     cfg = Config.fromfile(path)
-    launch.override(cfg, options or {})
+    overrides.override(cfg, options or {})
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     return cfg
 

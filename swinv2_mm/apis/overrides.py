@@ -1,4 +1,4 @@
-"""--cfg-options that nothing in a run would read: refused, or told.
+"""--cfg-options: read, merged into a config, and refused or told where nothing would read them.
 
 A config file is code: what its names stand for is worked out when it is read. So `data_root=mine/`
 on the command line changes a name that nothing looks at any more.
@@ -6,14 +6,72 @@ on the command line changes a name that nothing looks at any more.
 from __future__ import annotations
 
 import copy
+import difflib
+import re
 from collections.abc import Iterator
 
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 
 from swinv2_mm.datasets.checks.unread import BEFORE, READ, TESTING, TRAINING
 from swinv2_mm.utils.errors import UserError
 
 SHOWN = 6  # places that hold a value
+
+
+class Options(DictAction):
+    """mmengine's KEY=VALUE arguments, with a sentence for one that is not."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        for value in values:
+            if '=' not in value:
+                parser.error(f'{option_string} takes KEY=VALUE, got {value!r}: put = between the '
+                             'name of a setting and its value, without spaces.')
+        super().__call__(parser, namespace, values, option_string)
+
+
+def override(cfg: Config, options: dict, testing: bool | None = None,
+             rules: dict[str, str] | None = None) -> None:
+    """Merge settings KEY: VALUE into a config, in place.
+
+    A name that is not there is a new setting, but one that a name beside it resembles closely is
+    taken for a slip, which mmengine would add without a word and nothing would ever read. Where
+    there is a `type`, its constructor knows better, and says so itself. Options that nothing reads
+    are refused or told; `testing` says for which tool, `rules` what its other arguments overrule.
+    """
+    for key in options:
+        beside, names = cfg._cfg_dict, key.split('.')
+        for depth, name in enumerate(names):
+            if isinstance(beside, (list, tuple)):
+                if not name.isdigit():
+                    here = '.'.join(names[:depth])
+                    raise UserError(f'--cfg-options {key}: {here} is a list of {len(beside)}: give '
+                                    f'the number of one, such as {here}.0.'
+                                    f'{".".join(names[depth:])}.')
+                if int(name) >= len(beside):
+                    break  # mmengine has a sentence for it
+                beside = beside[int(name)]
+            elif not isinstance(beside, dict):
+                break  # so it has for a setting below a number or None
+            elif name in beside:
+                beside = beside[name]
+            elif 'type' not in beside and (meant := _slip_of(name, beside)):
+                there = '.'.join([*names[:depth], meant])
+                raise UserError(
+                    f'--cfg-options {key}: the config has {there!r} and nothing of the name '
+                    f'{name!r}: mend it, or put a new setting so named into a config file.')
+            else:
+                break
+    refuse_unread(cfg, options)
+    before = snapshot(cfg) if options else cfg
+    cfg.merge_from_dict(options)
+    if testing is not None and options:
+        tell_unread(before, cfg, options, testing, rules or {})
+
+
+def _slip_of(name: str, names) -> str | None:
+    """The one of `names` that `name` seems to be a slip of; layer1 is none of layer2."""
+    near = difflib.get_close_matches(name, map(str, names), n=1, cutoff=0.88)
+    return near[0] if near and re.sub(r'\d', '', near[0]) != re.sub(r'\d', '', name) else None
 
 
 def refuse_unread(cfg: Config, options: dict) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from swinv2_mm.apis import launch, model_inputs
+from swinv2_mm.apis import model_inputs, overrides
 from swinv2_mm.apis.inference.weights import load_weights
 from swinv2_mm.export import checks, facts, graphs, runner, smaller
 from swinv2_mm.utils import entry, versions
@@ -47,7 +47,7 @@ def parse_args(argv: list | None = None):
     parser.add_argument('--no-check', action='store_true', help='write it unchecked')
     parser.add_argument('--time', type=int, default=0, metavar='ROUNDS',
                         help='also time it beside PyTorch, turn by turn')
-    parser.add_argument('--cfg-options', nargs='+', action=launch.Options, default={},
+    parser.add_argument('--cfg-options', nargs='+', action=overrides.Options, default={},
                         metavar='KEY=VALUE', help='override settings of the config')
     return parser.parse_args(argv)
 

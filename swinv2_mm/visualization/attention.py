@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from swinv2_mm.analysis import trained
-from swinv2_mm.apis import launch, model_inputs
+from swinv2_mm.apis import model_inputs, overrides
 from swinv2_mm.export.checks import pictures
 from swinv2_mm.models.attention import MAX_LOGIT_SCALE
 from swinv2_mm.models.windows import to_windows
@@ -51,7 +51,7 @@ def parse_args(argv: list | None = None):
                         help='block of the stage, from 0; every second is shifted (0)')
     parser.add_argument('--out', type=Path, required=True,
                         help='PNG to draw: the picture, the mean of the heads, each head')
-    parser.add_argument('--cfg-options', nargs='+', action=launch.Options, default={},
+    parser.add_argument('--cfg-options', nargs='+', action=overrides.Options, default={},
                         metavar='KEY=VALUE', help='override settings of the config')
     return parser.parse_args(argv)
 

@@ -19,7 +19,7 @@ from mmengine.config import Config
 from mmengine.dataset import default_collate, pseudo_collate
 from mmengine.registry import DATASETS, MODELS
 
-from swinv2_mm.apis import launch, model_inputs
+from swinv2_mm.apis import model_inputs, overrides
 from swinv2_mm.datasets.checks import check_data
 from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError
@@ -197,7 +197,7 @@ def main(argv: list | None = None) -> None:
     parser.add_argument('--repeat', type=int, default=1,
                         help='pictures of each sample, each augmented anew (1)')
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--cfg-options', nargs='+', action=launch.Options, default={},
+    parser.add_argument('--cfg-options', nargs='+', action=overrides.Options, default={},
                         metavar='KEY=VALUE', help='override settings of the config')
     args = parser.parse_args(argv)
     if min(args.number, args.repeat) < 1:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from swinv2_mm.analysis import trained
-from swinv2_mm.apis import launch
+from swinv2_mm.apis import overrides
 from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError
 
@@ -34,7 +34,7 @@ def parse_args(argv: list | None = None):
     parser.add_argument('--block', type=int, default=0, help='block of the stage, from 0 (0)')
     parser.add_argument('--heads', type=int, default=8, help='heads to draw at most (8)')
     parser.add_argument('--out', type=Path, required=True, help='PNG to draw')
-    parser.add_argument('--cfg-options', nargs='+', action=launch.Options, default={},
+    parser.add_argument('--cfg-options', nargs='+', action=overrides.Options, default={},
                         metavar='KEY=VALUE', help='override settings of the config')
     return parser.parse_args(argv)
 

@@ -19,7 +19,7 @@ from mmengine.dataset import default_collate
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 
-from swinv2_mm.apis import launch
+from swinv2_mm.apis import overrides
 from swinv2_mm.utils import entry
 from swinv2_mm.utils.errors import UserError, check_file
 
@@ -35,7 +35,7 @@ def parse_args():
     parser.add_argument('--draw', type=int, default=12,
                         help='number of pictures, evenly spread over the images (12)')
     parser.add_argument('--json', type=Path, help='write the measured numbers to this file')
-    parser.add_argument('--cfg-options', nargs='+', action=launch.Options, default={},
+    parser.add_argument('--cfg-options', nargs='+', action=overrides.Options, default={},
                         metavar='KEY=VALUE', help='override settings of the config')
     return parser.parse_args()
 
@@ -45,7 +45,7 @@ def load(config: str, checkpoint: str, options: dict):
     check_file(config, 'config', 'give the path of a config file, such as configs/demo/mim_nano.py')
     check_file(checkpoint, 'checkpoint', 'give the path of a .pth file')
     cfg = Config.fromfile(config)
-    launch.override(cfg, options)
+    overrides.override(cfg, options)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     if str(cfg.model.get('type')).rpartition('.')[2] != 'SimMIM':
         raise UserError('The config must be of a SimMIM model, got one of '

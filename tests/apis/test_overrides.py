@@ -7,7 +7,7 @@ import pytest
 from helpers import ROOT
 from mmengine.config import Config
 
-from swinv2_mm.apis import launch, overrides
+from swinv2_mm.apis import overrides
 from swinv2_mm.utils.errors import UserError
 
 BCCD = ROOT / 'configs/det/swinv2_n_cascade_bccd.py'
@@ -17,13 +17,13 @@ CAMVID = ROOT / 'configs/seg/swinv2_n_upernet_camvid.py'
 def parsed(text):
     """The options that a command line gives."""
     parser = ArgumentParser()
-    parser.add_argument('--cfg-options', nargs='+', action=launch.Options, default={})
+    parser.add_argument('--cfg-options', nargs='+', action=overrides.Options, default={})
     return parser.parse_args(['--cfg-options', *shlex.split(text)]).cfg_options
 
 
 def refusal(config, text):
     with pytest.raises(UserError) as error:
-        launch.override(Config.fromfile(config), parsed(text))
+        overrides.override(Config.fromfile(config), parsed(text))
     return str(error.value)
 
 
@@ -45,7 +45,7 @@ def test_a_name_of_the_file_is_refused_and_what_is_advised_changes_what_runs(con
     options = parsed(advised)
     assert options, message
     cfg, before = Config.fromfile(config), Config.fromfile(config)
-    launch.override(cfg, options)
+    overrides.override(cfg, options)
     wanted = parsed(option)
     value = next(iter(wanted.values()))
     for now, then in zip(reads(cfg), reads(before)):
@@ -59,17 +59,17 @@ def test_a_preprocessor_beside_that_of_the_model_is_refused(tmp_path):
     message = refusal(path, 'data_preprocessor.size=[4,4]')
     option = re.search('set (model.*)[.]$', message)[1]
     cfg = Config.fromfile(path)
-    launch.override(cfg, parsed(option))
+    overrides.override(cfg, parsed(option))
     assert list(cfg.model.data_preprocessor.size) == [4, 4]
 
 
 def test_one_of_a_list_is_named_by_its_number():
     cfg = Config.fromfile(ROOT / 'configs/demo/det_nano.py')
     with pytest.raises(UserError) as caught:
-        launch.override(cfg, parsed('model.roi_head.bbox_head.num_classes=7'))
+        overrides.override(cfg, parsed('model.roi_head.bbox_head.num_classes=7'))
     assert 'model.roi_head.bbox_head is a list of 3: give the number of one' in str(caught.value)
     key = re.search('such as (.*)[.]$', str(caught.value))[1]
-    launch.override(cfg, parsed(f'{key}=7'))
+    overrides.override(cfg, parsed(f'{key}=7'))
     assert cfg.model.roi_head.bbox_head[0].num_classes == 7
 
 
@@ -90,7 +90,7 @@ def test_one_of_a_list_is_named_by_its_number():
 ])
 def test_an_option_that_changes_nothing_is_told(option, testing, said, capsys):
     cfg = Config.fromfile(ROOT / 'configs/demo/det_nano.py')
-    launch.override(cfg, parsed(option), testing=testing)
+    overrides.override(cfg, parsed(option), testing=testing)
     out = capsys.readouterr().out
     assert (said in out) if said else out == ''
 
@@ -112,7 +112,7 @@ def test_an_option_that_changes_nothing_is_told(option, testing, said, capsys):
 ])
 def test_an_option_that_another_argument_overrules_is_told(option, arguments, said, capsys):
     cfg = Config.fromfile(ROOT / 'configs/det/swinv2_t_cascade.py')
-    launch.override(cfg, parsed(option), testing='checkpoint' in arguments,
+    overrides.override(cfg, parsed(option), testing='checkpoint' in arguments,
                     rules=overrides.overruled(arguments))
     out = capsys.readouterr().out
     assert (f'{option.partition("=")[0]} is not read, {said}' in out) if said else (

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import small_sets as sets
 
+from swinv2_mm.apis import check
 from swinv2_mm.datasets import checks
-from swinv2_mm.datasets.checks import findings, report
+from swinv2_mm.datasets.checks import findings
 from swinv2_mm.datasets.checks.findings import ERRORS
 from swinv2_mm.utils.errors import UserError
 
@@ -19,7 +20,7 @@ def found(cfg, *splits, level='error'):
     folder = Path(cfg.train_dataloader.dataset.get('data_root') or '/tmp')
     (folder / 'config.py').write_text(''.join(  # as cfg.dump, which formats it at length
         f'{key} = {value!r}\n' for key, value in cfg._cfg_dict.to_dict().items()))
-    listed = report.gather(report.parse_args([str(folder / 'config.py'), '--splits', *splits]))
+    listed = check.gather(check.parse_args([str(folder / 'config.py'), '--splits', *splits]))
     assert {f for f in listed if isinstance(f, checks.Finding) and f.kind != 'not listed'} == set(
         said)
     errors, out, ended = [f.sentence for f in said if f.level == 'error'], io.StringIO(), None

@@ -190,20 +190,20 @@ def test_a_slip_in_the_name_of_a_setting_is_named(sentence):
 
 
 def test_new_settings_are_no_slips():
-    from swinv2_mm.apis import launch
+    from swinv2_mm.apis import overrides
     cfg = Config(dict(model=dict(
         stage_norm1=dict(lr=1), head=dict(type='Head', in_channels=3), seed=1,
         pipeline=[dict(type='Load', to_float32=True)])))
-    launch.override(cfg, {
+    overrides.override(cfg, {
         'model.stage_norm2.lr': 2, 'model.head.c1_in_channels': 4, 'val_dataloader.batch_size': 1,
         'model.pipeline.0.to_float': 6, 'new.one': 7})
     model = cfg.model
     assert (model.stage_norm2.lr, model.head.c1_in_channels) == (2, 4)
     assert (model.pipeline[0].to_float, cfg.new.one, cfg.val_dataloader.batch_size) == (6, 7, 1)
     with pytest.raises(KeyError, match='Index 1 exceeds the length of list'):
-        launch.override(cfg, {'model.pipeline.1.type': 'Other'})
+        overrides.override(cfg, {'model.pipeline.1.type': 'Other'})
     with pytest.raises(TypeError, match="seed={'a': 1} in child config cannot inherit"):
-        launch.override(cfg, {'model.seed.a': 1})
+        overrides.override(cfg, {'model.seed.a': 1})
 
 
 # The rest goes through whole processes: the error comes from deep inside, and its sentence must

@@ -8,10 +8,11 @@ import time
 import bad_files
 import pytest
 import torch
-from helpers import ROOT
+from helpers import DEMO, ROOT, data_options, make_shapes
 
-from swinv2_mm.datasets.checks import report as check
+from swinv2_mm.apis import check
 from swinv2_mm.datasets.checks.findings import ERRORS, WARNINGS, table
+from swinv2_mm.utils.errors import UserError
 
 SOUND = {'sound.jpg': bad_files.encoded(), 'sound.png': bad_files.encoded('PNG'),
          'grey.png': bad_files.encoded('PNG', 'L'), 'table.png': bad_files.encoded('PNG', 'P'),
@@ -141,3 +142,14 @@ def test_every_kind_is_an_error_or_a_warning_and_stands_in_the_docs():
     page = (ROOT / 'docs' / 'data_checks.md').read_text()
     for kinds in (ERRORS, WARNINGS):
         assert table(kinds) in page, 'python -m swinv2_mm.datasets.checks.findings writes them'
+
+
+def test_settings_on_the_command_line_are_those_that_training_would_take(tmp_path, capsys):
+    options = data_options(make_shapes(tmp_path / 'shapes'))
+    assert check.main([DEMO, '--workers', '1', '--cfg-options', *options]) == 0
+    assert '7 files checked: 0 errors' in capsys.readouterr().out
+    with pytest.raises(UserError, match="has 'train_dataloader' and nothing of the name"):
+        check.main([DEMO, '--cfg-options', 'train_dataloder.batch_size=2'])
+    with pytest.raises(SystemExit):
+        check.main([str(tmp_path), '--cfg-options', 'train_dataloader.batch_size=2'])
+    assert '--cfg-options are for a config' in capsys.readouterr().err

@@ -7,7 +7,8 @@ from advice import found, name_all, rewrite
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from swinv2_mm.datasets.checks import class_of, report
+from swinv2_mm.apis import check
+from swinv2_mm.datasets.checks import class_of
 
 SIZE = sets.SIZE
 
@@ -225,7 +226,7 @@ def test_nothing_is_said_of_known_sets(name, tmp_path, capsys):
     assert set(found(cfg, level='warning')) == (said or set())
     if said is not None:
         cfg.dump(tmp_path / 'config.py')
-        status = report.main([str(tmp_path / 'config.py'), '--workers', '1', '--splits', 'train'])
+        status = check.main([str(tmp_path / 'config.py'), '--workers', '1', '--splits', 'train'])
         assert status == 0 and ' 0 errors' in capsys.readouterr().out
 
 
@@ -276,7 +277,7 @@ def test_a_library_lists_its_own_sets_and_fetches_nothing(tmp_path):
         type='RawframeDataset', ann_file=f'{tmp_path}/list.txt', data_prefix=dict(
             img=f'{tmp_path}/'), pipeline=[])
     cfg.dump(tmp_path / 'config.py')
-    assert report.main([str(tmp_path / 'config.py'), '--workers', '1', '--splits', 'train',
+    assert check.main([str(tmp_path / 'config.py'), '--workers', '1', '--splits', 'train',
                         '--out', str(tmp_path / 'out.csv')]) == 1
     rows = (tmp_path / 'out.csv').read_text().splitlines()[1:]
     assert [row.split(',')[1:3] for row in rows] == [['missing', f'{tmp_path}/a/img_00003.jpg']]
@@ -286,6 +287,6 @@ def test_a_library_lists_its_own_sets_and_fetches_nothing(tmp_path):
             type='CIFAR10', data_root=f'{tmp_path}/x', split='train', pipeline=[])
     cfg.model.head.num_classes = 10
     cfg.dump(tmp_path / 'config.py')
-    said = list(report.gather(report.parse_args([str(tmp_path / 'config.py')])))
+    said = list(check.gather(check.parse_args([str(tmp_path / 'config.py')])))
     assert {f.kind for f in said} == {'not listed'} and 'CIFAR10 of ' in said[0].text
     assert not list((tmp_path / 'x').glob('cifar*'))

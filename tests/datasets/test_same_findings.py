@@ -10,8 +10,8 @@ from test_run_checks import ADVICE
 from test_run_data import ADVICE as OF_DATA
 from test_run_scored import ADVICE as OF_SCORES
 
-from swinv2_mm.apis import launch, train
-from swinv2_mm.datasets.checks import FEW, Finding, report
+from swinv2_mm.apis import check, launch, train
+from swinv2_mm.datasets.checks import FEW, Finding
 from swinv2_mm.utils.errors import UserError
 
 ROWS = {kind: make for kind, make, *_ in [*ADVICE, *OF_DATA, *OF_SCORES]}
@@ -40,8 +40,8 @@ def compare(monkeypatch, capsys):
         errors = set(re.findall('^Also wrong: (.*)$', out, re.M))
         if ended.type is UserError:
             errors.add(str(ended.value))
-        args = report.parse_args([str(path), '--splits', 'train', 'val'])
-        listed = {item for item in report.gather(args) if isinstance(item, Finding)
+        args = check.parse_args([str(path), '--splits', 'train', 'val'])
+        listed = {item for item in check.gather(args) if isinstance(item, Finding)
                   and item.kind != 'not listed'}
         found = {item.sentence for item in listed if item.level == 'error'}
         assert errors == found if len(found) <= 10 else errors - found <= {

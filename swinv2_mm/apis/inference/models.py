@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import DefaultScope
 
-from swinv2_mm.apis import launch
+from swinv2_mm.apis import overrides
 from swinv2_mm.datasets.checks import class_counts
 from swinv2_mm.utils.errors import UserError, check_file
 
@@ -82,7 +82,7 @@ def load(config: str, checkpoint: str, device: str | None = None,
                         'such as configs/det/swinv2_t_cascade.py.')
     check_file(checkpoint, 'checkpoint', 'give the path of a .pth file')
     cfg = Config.fromfile(config)
-    launch.override(cfg, options or {})
+    overrides.override(cfg, options or {})
     scope = cfg.get('default_scope')
     if scope not in TASKS or 'test_dataloader' not in cfg:
         raise UserError('A config must have a test_dataloader and a default_scope among '

@@ -1,6 +1,8 @@
 """Find and list all files of a data set that training would stumble on, in one pass.
 
     python tools/dataset/check.py configs/demo/det_nano.py
+    python tools/dataset/check.py configs/demo/det_nano.py --cfg-options \
+        train_dataloader.dataset.data_root=data/mine/
     python tools/dataset/check.py data/my_photos data/clip.mp4 --out faults.csv
 
 A config is read for its data sets, with their lists, classes and sizes; a folder or file is checked
@@ -15,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from swinv2_mm.apis import overrides
 from swinv2_mm.datasets import checks
 from swinv2_mm.datasets.checks import datasets_in, inventory, pool
 from swinv2_mm.datasets.checks.findings import KINDS, Finding
@@ -28,6 +31,8 @@ def parse_args(arguments=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog='check.py', description='List all files of a data set that training would stumble on.')
     parser.add_argument('what', nargs='+', help='a config (.py), or folders and files')
+    parser.add_argument('--cfg-options', nargs='+', action=overrides.Options, default={},
+                        metavar='KEY=VALUE', help='override settings of the config')
     parser.add_argument('--splits', nargs='+', choices=('train', 'val', 'test'),
                         default=('train', 'val', 'test'), help='of a config (all)')
     parser.add_argument('--workers', type=int, default=len(os.sched_getaffinity(0)),
@@ -42,6 +47,8 @@ def parse_args(arguments=None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     if args.workers < 1:
         parser.error(f'--workers must be at least 1, got {args.workers}')
+    if args.cfg_options and not all(what.endswith('.py') for what in args.what):
+        parser.error('--cfg-options are for a config, not for folders and files')
     return args
 
 
@@ -49,7 +56,8 @@ def gather(args: argparse.Namespace) -> Iterator:
     """Findings on lists, and a job for each file; each file once."""
     seen = set()
     for what in args.what:
-        for item in _of_config(what, args.splits) if what.endswith('.py') else _of_path(what):
+        for item in (_of_config(what, args.splits, args.cfg_options) if what.endswith('.py') else
+                     _of_path(what)):
             if isinstance(item, Finding):
                 yield item
                 continue
@@ -67,13 +75,14 @@ def _of_path(what: str) -> Iterator:
     return inventory.of_folder(Path(what))
 
 
-def _of_config(what: str, splits) -> Iterator:
+def _of_config(what: str, splits, options: dict) -> Iterator:
     from mmengine.config import Config
     from mmengine.registry import init_default_scope
 
     if not Path(what).is_file():
         raise UserError(f'There is no config at {what!r}: give the path of a config file.')
     cfg = Config.fromfile(what)
+    overrides.override(cfg, options)
     scope = cfg.get('default_scope', 'mmengine')
     init_default_scope(scope)
     cache = {}
