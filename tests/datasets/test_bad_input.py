@@ -242,10 +242,11 @@ def test_a_worker_names_the_image_as_well(broken):
     loader = dict(batch_size=4, num_workers=2, dataset=dataset_settings(broken, bad='raise'),
                   sampler=dict(type='DefaultSampler', shuffle=False))
     with DefaultScope.overwrite_default_scope('mmdet'):
-        loader = Runner.build_dataloader(loader)
+        batches = iter(Runner.build_dataloader(loader))
     with pytest.raises(SystemExit) as end:
-        entry.run(lambda: list(loader))
+        entry.run(lambda: list(batches))
     assert end.value.code == image_sentence(broken)
+    batches._shutdown_workers()  # a collection of garbage would wait 5 s for each
 
 
 @pytest.mark.parametrize('ignore_empty', [False, True])
