@@ -74,6 +74,8 @@ def test_windows_and_pictures_grow_together_and_the_optimizer_goes_on(workers, t
     held = {id(p) for group in optimizer.param_groups for p in group['params']}
     assert held == {id(p) for p in runner.model.parameters()}
     assert {int(state['step']) for state in optimizer.state.values()} == {6}
+    if workers:
+        runner.train_dataloader._iterator._shutdown_workers()  # garbage collection would wait 5 s
 
 
 def test_a_resumed_run_goes_on_with_the_windows_of_its_time(tmp_path):
