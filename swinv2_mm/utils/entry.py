@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable
 
 import torch
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from swinv2_mm.utils.errors import UserError, outside_fault
 
@@ -35,6 +36,9 @@ def _leave_group() -> None:
     then that of a crash, after all has gone well.
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
+        for thing in gc.get_objects():
+            if type(thing) is _MultiProcessingDataLoaderIter:
+                thing._shutdown_workers()  # as garbage it would wait 5 s for each that is kept
         gc.collect()  # the wrapper of the model holds the group as well
         torch.distributed.destroy_process_group()
 

@@ -189,21 +189,25 @@ def test_two_processes_train_and_scale_the_learning_rate_to_their_batch(
 
 
 LEAVE = """
-import sys, weakref
+import multiprocessing, sys, weakref
 from swinv2_mm.utils import entry
 import torch
 torch.distributed.init_process_group('gloo', init_method=f'file://{sys.argv[1]}', rank=0,
                                      world_size=1)
-groups = []
+groups, workers = [], []
 def main():
     model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 2))
     model.itself = model  # as a runner and its hooks hold each other
     groups.append(weakref.ref(model))
+    model.loader = torch.utils.data.DataLoader(range(4), num_workers=1, persistent_workers=True)
+    list(model.loader)
+    workers.extend(multiprocessing.active_children())
     END
 try:
     entry.run(main)
 finally:
     assert not torch.distributed.is_initialized() and groups[0]() is None
+    assert [worker.exitcode for worker in workers] == [0]  # torch ends them after a wait else
 """
 
 
