@@ -10,6 +10,7 @@ from helpers import needs, weights
 
 from swinv2_mm import SwinTransformerV2, SwinTransformerV2Video
 from swinv2_mm.models import sequential, windows
+from swinv2_mm.models.swin import DropPath
 
 PAIR = dict(arch=dict(embed_dims=8, depths=(2, 2), num_heads=(1, 2)), out_indices=(0, 1))
 EXACT = dict(rtol=0, atol=1e-12)
@@ -223,3 +224,19 @@ def test_a_temperature_below_its_floor_is_the_floor(awake):
             outs.append(model(images(1, 3, 40, 40))[-1])
     torch.testing.assert_close(outs[1], outs[0], **EXACT)
     torch.testing.assert_close(outs[2], outs[0], **EXACT)
+
+
+def test_drop_path_zeroes_whole_samples_and_keeps_their_mean():
+    x = torch.ones(4000, 3, 2)
+    torch.manual_seed(0)
+    out = DropPath(0.25)(x)
+    assert (out == out[:, :1, :1]).all()
+    assert set(out[:, 0, 0].tolist()) == {0.0, (1 / torch.tensor(0.75)).item()}
+    assert abs(out.mean() - 1) < 5 * (0.25 / 0.75 / 4000) ** 0.5  # standard errors
+    assert DropPath(0.25).eval()(x) is x
+
+
+def test_a_rate_of_0_draws_no_random_numbers():
+    before, x = torch.get_rng_state(), torch.ones(2, 3)
+    assert DropPath(0.0)(x) is x
+    assert torch.equal(torch.get_rng_state(), before)
