@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from swinv2_mm.checkpoints import read_checkpoint
+from swinv2_mm.utils import versions
+from swinv2_mm.utils.errors import UserError
 
 WEIGHT = 'patch_embed.proj.weight'
 STATE = {WEIGHT: torch.randn(8, 3, 4, 4, generator=torch.Generator().manual_seed(0)),
@@ -200,3 +202,12 @@ def test_without_safetensors_its_files_end_in_the_line_that_installs_it(tmp_path
     monkeypatch.setitem(sys.modules, 'safetensors', None)
     assert refused(tmp_path / 'a.safetensors').endswith(
         'which is not installed here: run `pip install safetensors`.')
+
+
+def test_an_older_torch_says_that_it_does_not_read_the_folder_of_a_sharded_run(
+        tmp_path, monkeypatch):
+    (tmp_path / '.metadata').touch()
+    torch.save({}, tmp_path / 'run.pth')
+    monkeypatch.setattr(versions, 'TORCH', (2, 5))
+    with pytest.raises(UserError, match='A sharded checkpoint needs torch 2.6 or newer'):
+        read_checkpoint(tmp_path)
