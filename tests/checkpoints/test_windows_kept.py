@@ -102,6 +102,14 @@ def test_a_video_keeps_its_windows_in_time(trained):
         load_backbone(SwinTransformerV2Video(ARCH, window_size=(4, 16, 16)), video.state_dict())
 
 
+def test_a_model_of_videos_takes_windows_in_time_from_a_file_of_videos_alone(trained):
+    video = SwinTransformerV2Video(ARCH, window_size=(4, 8, 8), pretrained_window_sizes=(2, 8, 8))
+    for file, windows in ((video, (2, 8, 8)), (trained, (0, 0, 0))):
+        model = SwinTransformerV2Video(ARCH, window_size=(4, 8, 8), **FROM)
+        load_backbone(model, inside(file))
+        assert model.pretrained_window_sizes == [windows] * len(model.window_sizes)
+
+
 def test_a_file_from_before_windows_were_kept_loads_with_a_warning(trained, monkeypatch):
     said = []
     monkeypatch.setattr(swin, 'print_log', lambda line, *args: said.append(line))
