@@ -186,10 +186,12 @@ def budget(side: int, arch: int = 90, dtype: torch.dtype = torch.bfloat16) -> li
         card.memory / card.processors / card.clock)
     rows = []
     # forward q, k, v and the output; backward these gradients besides, 5 products of matrices
-    passes = [('forward', found[:1], 4, 2), ('forward, large logits', found[:1], 4, 2),
-              ('backward', found[1:], 8, 5)]
-    for name, some, tensors, products in passes if side > 8 else passes[::2]:
-        issue = sum(cycles(*pair, longest='large' in name) for pair in some)
+    passes = [('forward', found[:1], 4, 2, False), ('forward, large logits', found[:1], 4, 2, True),
+              ('backward', found[1:], 8, 5, False)]
+    if found[0][0].arguments['ALWAYS']:
+        del passes[1]  # there is one loop
+    for name, some, tensors, products, longest in passes:
+        issue = sum(cycles(*pair, longest=longest) for pair in some)
         memory, matrices = tensors * moved, products * tokens ** 2 * WIDTH / card.products
         rows.append([
             f'{side} x {side}', name, max(code.registers for _, code in some),

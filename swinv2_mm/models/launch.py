@@ -112,9 +112,12 @@ def forward(qkv: Tensor, scale: Tensor, bias: Tensor, window: Sequence[int],
     owners = call.heads * call.tiling.tokens // call.tiling.own
     step = call.splits(owners) if owners == call.heads else call.windows
     scale = scale.float().contiguous()
-    largest = LOG2E * (scale.flatten() + torch.linalg.vector_norm(bias.float(), math.inf, (1, 2)))
+    # One tile gains nothing without the maximum of its logits, and float16 has no room for it.
+    always = call.tiling.tokens == call.tiling.block or qkv.dtype == torch.float16
+    largest = scale if always else LOG2E * (
+        scale.flatten() + torch.linalg.vector_norm(bias.float(), math.inf, (1, 2)))
     call.start('forward_kernel', owners * step, qkv, out, lse, call.fold(bias, qkv.dtype), scale,
-               largest, step=step, OWN=call.tiling.own, BLOCK=call.tiling.block)
+               largest, step=step, OWN=call.tiling.own, BLOCK=call.tiling.block, ALWAYS=always)
     return out, lse
 
 

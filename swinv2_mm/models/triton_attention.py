@@ -145,7 +145,9 @@ def _along_length(grad, x, inverse):
 def forward_kernel(qkv, out, lse, bias, scale, largest, heads, count, step, T, H, W, KT, KH, KW,
                    d: tl.constexpr, D: tl.constexpr, WT: tl.constexpr, WH: tl.constexpr,
                    WW: tl.constexpr, N: tl.constexpr, OWN: tl.constexpr, BLOCK: tl.constexpr,
-                   EDGES: tl.constexpr, MASKED: tl.constexpr, P: tl.constexpr):
+                   ALWAYS: tl.constexpr, EDGES: tl.constexpr, MASKED: tl.constexpr,
+                   P: tl.constexpr):
+    """ALWAYS: the maximum of logits is needed, however small they are."""
     C = heads * d
     tiles: tl.constexpr = N // OWN
     head, tile = tl.program_id(0) % heads, tl.program_id(0) // heads % tiles
@@ -154,8 +156,6 @@ def forward_kernel(qkv, out, lse, bias, scale, largest, heads, count, step, T, H
     biases = bias + head.to(tl.int64) * N * N + i[:, None] * N + j[None, :]
     if N == BLOCK:
         b = tl.load(biases)
-    # Exponentials of small logits are summed without their maximum; float16 has no room for it.
-    ALWAYS: tl.constexpr = N == BLOCK or out.dtype.element_ty == tl.float16
     large = 1
     if not ALWAYS:
         large = (tl.load(largest + head) > ROOM).to(tl.int32)
@@ -316,9 +316,10 @@ def columns_kernel(qkv, grad, lse, bias, scale, grad_qkv, delta, q_lengths, k_le
         s = _logits(_scaled(q, q_inverse), k_scaled, tl.load(biases + start * N), region,
                     region_j, real_j, edge, EDGES, P)
         p = tl.exp2(s - total[:, None])
-        grad_v += tl.dot(tl.trans(p.to(g.dtype)), g, input_precision=P)
         ds = tl.dot(g, tl.trans(v), input_precision=P)
         ds = p * (ds - tl.load(delta + at, mask=real, other=0.)[:, None])
+        # in this order the fewest registers spill
+        grad_v += tl.dot(tl.trans(p.to(g.dtype)), g, input_precision=P)
         q_unit = (q.to(tl.float32) * q_inverse[:, None]).to(q.dtype)
         grad_k += tl.dot(tl.trans(ds.to(q.dtype)), q_unit, input_precision=P)
     to = grad_qkv + first * (3 * C) + head * d
@@ -348,18 +349,19 @@ def bias_kernel(qkv, grad, lse, bias, scale, delta, q_lengths, k_lengths, part_b
         row, real, region = _tokens(i, t0, y0, x0, T, H, W, WT, WH, WW, EDGES)
         row_j, real_j, region_j = _tokens(j, t0, y0, x0, T, H, W, WT, WH, WW, EDGES)
         place = qkv + first * (3 * C) + head * d
-        q = _load(place, row, real, 3 * C, d, D, MASKED)
-        k = _load(place + C, row_j, real_j, 3 * C, d, D, MASKED)
+        # gradients first: two tiles at a time leave the registers for the next two
         v = _load(place + 2 * C, row_j, real_j, 3 * C, d, D, MASKED)
         g = _load(grad + first * C + head * d, row, real, C, d, D, MASKED)
         at = (first + row) * heads + head
+        ds = tl.dot(g, tl.trans(v), input_precision=P)
+        ds -= tl.load(delta + at, mask=real, other=0.)[:, None]
+        q = _load(place, row, real, 3 * C, d, D, MASKED)
+        k = _load(place + C, row_j, real_j, 3 * C, d, D, MASKED)
         total = tl.load(lse + at, mask=real, other=float('inf'))
         q_inverse = tl.load(q_lengths + at, mask=real, other=0.)
         k_inverse = tl.load(k_lengths + (first + row_j) * heads + head, mask=real_j, other=0.)
         s = _logits(_scaled(q, q_inverse * inverse_temperature), _scaled(k, k_inverse), b, region,
                     region_j, real_j, edge, EDGES, P)
-        ds = tl.dot(g, tl.trans(v), input_precision=P)
-        sum_bias += tl.exp2(s - total[:, None]) * (
-            ds - tl.load(delta + at, mask=real, other=0.)[:, None])
+        sum_bias += tl.exp2(s - total[:, None]) * ds
     owner = (split * heads + head).to(tl.int64)
     tl.store(part_bias + owner * N * N + square, sum_bias)
