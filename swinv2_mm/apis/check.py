@@ -47,8 +47,10 @@ def parse_args(arguments=None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     if args.workers < 1:
         parser.error(f'--workers must be at least 1, got {args.workers}')
-    if args.cfg_options and not all(what.endswith('.py') for what in args.what):
-        parser.error('--cfg-options are for a config, not for folders and files')
+    data = [what for what in args.what if not what.endswith('.py')]
+    if args.cfg_options and data:
+        parser.error(f'--cfg-options are for a config, got {data[0]!r} as well: check folders and '
+                     'files by themselves')
     return args
 
 

@@ -113,7 +113,7 @@ def test_an_option_that_changes_nothing_is_told(option, testing, said, capsys):
 def test_an_option_that_another_argument_overrules_is_told(option, arguments, said, capsys):
     cfg = Config.fromfile(ROOT / 'configs/det/swinv2_t_cascade.py')
     overrides.override(cfg, parsed(option), testing='checkpoint' in arguments,
-                    rules=overrides.overruled(arguments))
+                       rules=overrides.overruled(arguments))
     out = capsys.readouterr().out
     assert (f'{option.partition("=")[0]} is not read, {said}' in out) if said else (
         'is not read, as' not in out)
